@@ -1,0 +1,18 @@
+/* sley.h - everything. Each header below also stands alone. */
+#ifndef SLEY_H
+#define SLEY_H
+
+#include <sley/base.h>
+#include <sley/version.h>
+#include <sley/runtime.h>
+#include <sley/fiber.h>
+#include <sley/chan.h>
+#include <sley/sync.h>
+#include <sley/time.h>
+#include <sley/io.h>
+#include <sley/fs.h>
+#include <sley/net.h>
+#include <sley/process.h>
+#include <sley/obs.h>
+
+#endif

@@ -1,0 +1,26 @@
+/* sley/fs.h - files by name. Rule of io.h; only the at forms exist (AT_FDCWD for a plain path), except open.
+ *
+ * Opening a FIFO on a fiber does not wait for its other end: it is as with O_NONBLOCK, and without a reader -ENXIO. With SLEY_NOW an open
+ * is -ETIMEDOUT unless everything lies in the kernel's caches; -EOPNOTSUPP is what cannot be tried: O_CREAT, O_TRUNC, fsync, statx by
+ * path. */
+#ifndef SLEY_FS_H
+#define SLEY_FS_H
+
+#include <sley/base.h>
+
+SLEY_BEGIN_DECLS
+
+struct open_how;
+struct statx;
+
+SLEY_API SLEY_MUST_USE int sley_open(const char *path, int flags, mode_t mode, sley_time deadline); /* a descriptor; sley_close it */
+SLEY_API SLEY_MUST_USE int sley_openat(int dirfd, const char *path, int flags, mode_t mode, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_openat2(int dirfd, const char *path, const struct open_how *how, size_t how_bytes, sley_time deadline); /* RESOLVE_BENEATH... */
+SLEY_API SLEY_MUST_USE int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_fsync(int fd, sley_time deadline);
+
+
+
+
+SLEY_END_DECLS
+#endif

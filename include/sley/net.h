@@ -1,0 +1,29 @@
+/* sley/net.h - sockets. Rule of io.h; sley_read and sley_write work on them too.
+ *
+ * A connect that ends early (deadline, cancel, error) leaves the socket in an unknown state: close it; with SLEY_NOW it is -EOPNOTSUPP. A
+ * plain thread that accepts makes the listener non-blocking. A Unix socket's file whose owner is gone is replaced by sley_net_listen. */
+#ifndef SLEY_NET_H
+#define SLEY_NET_H
+
+#include <sley/base.h>
+#include <sys/socket.h>
+
+SLEY_BEGIN_DECLS
+
+/* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". */
+typedef struct sley_listen_options {
+    uint32_t backlog;     /* 0: SOMAXCONN */
+    uint32_t per_worker;  /* 1: behind the descriptor one SO_REUSEPORT socket a worker */
+    uint64_t reserved[3]; /* zero */
+} sley_listen_options;
+
+SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
+
+SLEY_API SLEY_MUST_USE int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline); /* skips connections that died in the queue; out of descriptors: waits for one */
+SLEY_API SLEY_MUST_USE int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_recv(int fd, void *buf, size_t bytes, int flags, sley_time deadline);       /* 0: the peer has ended its side */
+SLEY_API SLEY_MUST_USE int sley_send(int fd, const void *buf, size_t bytes, int flags, sley_time deadline); /* may be short; MSG_ZEROCOPY: -EOPNOTSUPP */
+SLEY_API SLEY_MUST_USE int sley_send_all(int fd, const void *buf, size_t bytes, int flags, sley_time deadline); /* see sley_write_all */
+
+SLEY_END_DECLS
+#endif

@@ -1,0 +1,51 @@
+/* limits.h - every bound of the library, with its reason. The model-size build makes queues so small that all their edges are
+ * met in every test. */
+#ifndef SL_LIMITS_H
+#define SL_LIMITS_H
+
+#ifdef SL_MODEL_SIZE
+#define SL_DEQUE_CAP        4    /* power of two */
+#define SL_REAP_MAX         2
+#define SL_STACK_BATCH      2
+#define SL_FIBER_BATCH      2
+#define SL_SUBMIT_BATCH     2
+#define SL_MAINTENANCE_TICK 5
+#else
+#define SL_DEQUE_CAP        256  /* one worker's ready fibers before its overflow list; power of two */
+#define SL_REAP_MAX         32   /* completions copied under the CQ lock: a preempted helper must not keep the owner away for long */
+#define SL_STACK_BATCH      32   /* stacks that move between a worker's cache and the depot at once */
+#define SL_FIBER_BATCH      64   /* control blocks that move between a worker's cache and the shared list at once */
+#define SL_SUBMIT_BATCH     32   /* SQEs after which a worker submits although it has work: 265 ns alone, 77 in a batch of 32 */
+#define SL_MAINTENANCE_TICK 61   /* dispatches between two looks at ring, timers, inject queue and neighbour; odd and prime, so it
+                                    does not beat with programs */
+#endif
+
+#define SL_INJECT_TAKE_MAX   64  /* fibers taken from the inject queue at once */
+#define SL_DIRECT_STREAK     64  /* results without parking after which an I/O call yields */
+#define SL_NEXT_STREAK       3   /* hand-overs through the next slot in a row while something else waits */
+#define SL_WAKE_ALL_BATCH    32  /* waiters claimed under one lock hold */
+
+#define SL_WORKERS_PER_GROUP 48  /* bits of sleepers in one idle word */
+#define SL_WORKER_GROUPS     16
+#define SL_WORKERS_MAX       (SL_WORKERS_PER_GROUP * SL_WORKER_GROUPS)
+
+#define SL_RING_SQ_DEFAULT   256
+#define SL_RING_SQ_MIN       4
+#define SL_RING_SQ_MAX       32768
+#define SL_RING_CQ_PER_SQ    16  /* 4,096 completions for 256 submissions: overflow ends multishot polls */
+
+#define SL_STACK_BYTES_DEFAULT ((size_t)128 << 10)
+#define SL_STACK_BYTES_MIN     ((size_t)16 << 10)
+#define SL_STACK_BYTES_MAX     ((size_t)8 << 20)
+#define SL_GUARD_BYTES         ((size_t)16 << 10) /* one page is jumped over by code built without stack-clash protection */
+
+#define SL_NAME_BYTES        32  /* a fiber's name with its NUL */
+#define SL_COPY_INLINE_BYTES 64  /* arguments carried in the control block; more are allocated */
+
+#define SL_WATCH_NS          (INT64_C(1) * 1000 * 1000)  /* the watcher's period */
+#define SL_WATCH_IDLE_NS     (INT64_C(10) * 1000 * 1000) /* ... after a while without a find */
+#define SL_TIMER_ARMING_NS   INT64_C(20000)              /* a timer that met a fiber on its way to sleep looks again after this */
+#define SL_TIMER_RUNNING_NS  INT64_C(1000000)            /* a stale timer of a fiber that runs */
+#define SL_STARVED_NS        (INT64_C(10) * 1000 * 1000) /* a fiber that got no stack tries again */
+
+#endif

@@ -1,0 +1,96 @@
+/* ring.h - one worker's io_uring.
+ *
+ *   R1  Only the owner fills SQEs. It publishes the tail after each one is complete; then anybody may call enter for it, and the
+ *       kernel's own lock orders them. A thread that submits lends its task to the requests, so only workers do.
+ *   R2  The CQ's head moves only under cq_lock. A sleeping owner holds it across its enter, so that nobody eats the completion that
+ *       was to wake it.
+ *   R3  The ring's flags are COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL | CLAMP | CQSIZE, never SINGLE_ISSUER: helpers submit and cancel. Older
+ *       kernels get what they know.
+ *
+ * order [ring.1]: the owner stores the SQ tail with release after the SQE is written; the kernel acquires it in enter.
+ * order [ring.2]: the kernel releases the CQ tail; the reaper acquires it before it reads CQEs, and releases the head after. */
+#ifndef SL_RING_H
+#define SL_RING_H
+
+#include "base/limits.h"
+#include "base/lock.h"
+
+#include <liburing.h>
+#include <stdint.h>
+
+struct sl_ring {
+    struct io_uring uring;       /* liburing's view: set-up and mappings; the hot path reads the pointers below */
+    int             fd;
+    unsigned        sq_entries, cq_entries, sq_mask, cq_mask;
+    unsigned        sq_local;    /* owner: SQEs filled so far; ahead of the published tail while one is being filled */
+    _Atomic(unsigned) *sq_head;  /* the kernel's */
+    _Atomic(unsigned) *sq_tail;  /* the owner's */
+    _Atomic(unsigned) *sq_flags; /* the kernel's */
+    _Atomic(unsigned) *cq_head;  /* under cq_lock */
+    _Atomic(unsigned) *cq_tail;  /* the kernel's */
+    unsigned        setup_flags;
+    struct sl_lock  cq_lock;
+};
+
+struct sl_completion {
+    uint64_t user_data;
+    int32_t  result;
+    uint32_t flags;
+};
+
+/* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), or no memory even for the smallest. */
+int  sl_ring_init(struct sl_ring *r, unsigned entries);
+void sl_ring_fini(struct sl_ring *r);
+void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes);
+
+/* Does the kernel know REGISTER_SYNC_CANCEL (6.0)? Asked once on a real ring. */
+bool sl_ring_has_sync_cancel(const struct sl_ring *r);
+
+/* Owner: a free SQE, zeroed, or NULL if the queue is full; it counts as filled at once and is seen by the kernel after sl_ring_publish. */
+static inline struct io_uring_sqe *sl_ring_sqe(struct sl_ring *r)
+{
+    struct io_uring_sqe *sqe;
+
+    if (r->sq_local - sl_load_acquire(r->sq_head) >= r->sq_entries) /* [ring.1] the kernel has copied what it consumed */
+        return NULL;
+    sqe = &r->uring.sq.sqes[r->sq_local++ & r->sq_mask];
+    *sqe = (struct io_uring_sqe){ 0 };
+    return sqe;
+}
+
+static inline void sl_ring_publish(struct sl_ring *r)
+{
+    sl_store_release(r->sq_tail, r->sq_local); /* [ring.1] */
+}
+
+/* SQEs published and not yet taken by the kernel; anybody, a hint for others than the owner. */
+static inline unsigned sl_ring_unsubmitted(const struct sl_ring *r)
+{
+    return sl_load_relaxed(r->sq_tail) - sl_load_acquire(r->sq_head); /* [ring.1] */
+}
+
+static inline bool sl_ring_has_completions(const struct sl_ring *r)
+{
+    return sl_load_relaxed(r->cq_head) != sl_load_acquire(r->cq_tail); /* [ring.2] */
+}
+
+/* The kernel holds task work or overflown completions that an enter would deliver. */
+static inline bool sl_ring_wants_enter(const struct sl_ring *r)
+{
+    return sl_load_relaxed(r->sq_flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+/* Submit what is published and run pending task work, without waiting. Result of enter: SQEs taken, or -errno (-EAGAIN, -EBUSY: they stay
+ * queued). Owner, or another worker that helps (helpers run no task work of the owner's). */
+int sl_ring_submit(struct sl_ring *r, bool owner);
+
+/* Owner, holding cq_lock: submit, then wait for one completion until `deadline` (INT64_MAX: no limit). */
+int sl_ring_wait(struct sl_ring *r, int64_t deadline, int64_t now);
+
+/* Holding cq_lock: move up to max completions to out; how many. */
+unsigned sl_ring_reap(struct sl_ring *r, struct sl_completion *out, unsigned max);
+
+/* Ask synchronously for the cancel of what has this user_data; any worker. */
+void sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data);
+
+#endif

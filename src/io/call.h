@@ -1,0 +1,147 @@
+/* call.h - what every call on a descriptor does: it enters the record, tries, waits through a ring (a plain thread: in poll), leaves.
+ *
+ * The parts are inlined into the public calls, so that one C frame stands between them and the switch. A call describes what it wants
+ * from the kernel as a struct sl_op and hands it to sl_call_park: the one place where an operation meets a backend. */
+#ifndef SL_IO_CALL_H
+#define SL_IO_CALL_H
+
+#include "io/record.h"
+#include "io/sys.h"
+#include "plat/cpu.h"
+
+#include <linux/io_uring.h>
+
+#define SL_INLINE static inline __attribute__((always_inline))
+
+#define SL_IO_BYTES_MAX ((size_t)0x7ffff000) /* the kernel's bound of one transfer */
+
+int sl_call_turn(struct sl_fiber *f);           /* after a streak of results without parking: let others run; 0; -ECANCELED */
+int sl_call_link_slow(struct sl_call *c);       /* the record is being closed or released: wait for that; 0 linked; -EBADF */
+int sl_call_again(struct sl_call *c);           /* before the next step of a call of several: 0; -ECANCELED, -EBADF */
+int sl_call_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* until ready: the events, or -errno */
+int sl_poll_now(int fd, unsigned events);       /* the events that are, 0 or -EBADF */
+
+/* thread_io.c */
+int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* sl_call_poll on a plain thread */
+int sl_thread_connect(struct sl_call *c, int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);
+
+SL_INLINE bool sl_on_thread(const struct sl_call *c)
+{
+    return __builtin_expect(c->fiber->flags & SL_FIBER_THREAD, 0);
+}
+
+/* Link the call into its record. */
+SL_INLINE int sl_call_link(struct sl_call *c)
+{
+    struct sl_record *r = c->record;
+
+    c->sequence = 0;
+    c->cut = false;
+    c->prev = NULL;
+    sl_lock_acquire(&r->lock);
+    if (__builtin_expect(r->phase != SL_PHASE_OPEN, 0)) {
+        sl_lock_release(&r->lock);
+        return sl_call_link_slow(c);
+    }
+    c->next = r->calls;
+    if (c->next != NULL)
+        c->next->prev = c;
+    r->calls = c;
+    sl_lock_release(&r->lock);
+    return 0;
+}
+
+/* Begin a call on fd. 0: end it with sl_call_end; else nothing was begun. */
+SL_INLINE int sl_call_begin(struct sl_call *c, int fd, sley_time deadline)
+{
+    int rc = sl_deadline_check(deadline);
+
+    if (rc < 0)
+        return rc;
+    c->fiber = sl_current();
+    if (__builtin_expect(c->fiber->streak >= SL_DIRECT_STREAK, 0) && (rc = sl_call_turn(c->fiber)) < 0)
+        return rc;
+    c->record = sl_record_at(fd, &rc);
+    return __builtin_expect(c->record != NULL, 1) ? sl_call_link(c) : rc;
+}
+
+/* Begin a call that concerns no descriptor. */
+SL_INLINE int sl_call_begin_free(struct sl_call *c, sley_time deadline)
+{
+    int rc = sl_deadline_check(deadline);
+
+    if (rc < 0)
+        return rc;
+    c->fiber = sl_current();
+    c->record = NULL;
+    return c->fiber->streak >= SL_DIRECT_STREAK ? sl_call_turn(c->fiber) : 0;
+}
+
+SL_INLINE void sl_call_end(struct sl_call *c)
+{
+    struct sl_record *r = c->record;
+    struct sl_fiber *closer = NULL;
+
+    if (r == NULL)
+        return;
+    sl_lock_acquire(&r->lock);
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        r->calls = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    if (__builtin_expect(r->phase != SL_PHASE_OPEN, 0))
+        closer = sl_record_claim_closer(r);
+    sl_lock_release(&r->lock);
+    if (__builtin_expect(closer != NULL, 0))
+        sl_ready(closer);
+}
+
+/* A direct system call gave a result. */
+SL_INLINE int sl_call_direct(struct sl_call *c, int n)
+{
+    if (c->fiber->streak < SL_DIRECT_STREAK && !sl_on_thread(c))
+        c->fiber->streak++;
+    return n;
+}
+
+/* Hand op to a ring and park until it has ended: its result, which may be -EAGAIN, or -ETIMEDOUT, -ECANCELED, -EBADF (closed). Fibers only. */
+SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    struct sl_fiber *f = c->fiber;
+
+    for (;;) {
+        int rc = sl_wait_begin(f, deadline, SL_WAIT_IO, NULL);
+
+        if (rc < 0)
+            return rc;
+        if (c->record != NULL) {
+            sl_lock_acquire(&c->record->lock);
+            if (c->record->phase != SL_PHASE_OPEN) {
+                rc = -EBADF;
+            } else if (sl_cancelled(f)) {
+                rc = -ECANCELED;
+            } else {
+                c->sequence = sl_wait_sequence(f);
+                c->cut = false;
+            }
+            sl_lock_release(&c->record->lock);
+        } else {
+            sl_fence_seq_cst(); /* in place of the lock: pair [cancel.1] */
+            rc = sl_cancelled(f) ? -ECANCELED : 0;
+        }
+        if (rc < 0) {
+            sl_wait_end(f);
+            return rc;
+        }
+        f->streak = 0;
+        rc = sl_op_park(f, op);
+        if (__builtin_expect(rc != -EINTR, 1))
+            return rc;
+        if (deadline != SLEY_FOREVER && sl_clock_ns() >= deadline)
+            return -ETIMEDOUT;
+    }
+}
+
+#endif

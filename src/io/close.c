@@ -1,0 +1,138 @@
+/* close.c - giving a descriptor back while others may be in calls on it.
+ *
+ * From the closer's side: phase CLOSING; readiness waiters are woken; each operation in flight is asked to end; the poll too; wait until no
+ * call and no poll is left; phase RELEASING; close(2); phase OPEN, unless somebody has got the number meanwhile.
+ * From a call's side: it links itself only while OPEN. Before it waits it looks at the phase under the lock, where it also says
+ * which operation it begins: so it sees CLOSING, or the closer sees the operation. The last one out claims the closer. */
+#include "base/assert.h"
+#include "io/call.h"
+#include "io/descriptor.h"
+
+#include <sley/io.h>
+
+#define CUT_BATCH 16
+
+/* Wake those who wait for readiness. Called and returns with the lock held. */
+static void cut_waiters(struct sl_record *r)
+{
+    while (r->waiters.head != NULL) {
+        struct sl_fiber *woken = sl_record_claim_waiters(r, 0, -EBADF, SL_WAKE_ALL_BATCH);
+
+        sl_lock_release(&r->lock);
+        if (woken != NULL)
+            sl_ready_list(woken);
+        sl_lock_acquire(&r->lock);
+    }
+}
+
+/* Ask for the end of every operation in flight. The lock is not held over that, it may enter the kernel; so the list is walked anew
+ * until all are marked. Called and returns with the lock held. */
+static void cut_calls(struct sl_record *r)
+{
+    struct { struct sl_fiber *fiber; uint64_t sequence; } batch[CUT_BATCH];
+    unsigned count;
+
+    do {
+        count = 0;
+        for (struct sl_call *c = r->calls; c != NULL && count < CUT_BATCH; c = c->next) {
+            if (c->sequence == 0 || c->cut)
+                continue;
+            c->cut = true;
+            batch[count].fiber = c->fiber;
+            batch[count++].sequence = c->sequence;
+        }
+        if (count > 0) {
+            sl_lock_release(&r->lock);
+            for (unsigned i = 0; i < count; i++)
+                sl_op_cancel(batch[i].fiber, batch[i].sequence, SL_ARM_CLOSE);
+            sl_lock_acquire(&r->lock);
+        }
+    } while (count == CUT_BATCH);
+}
+
+static void cut_poll(struct sl_record *r, int fd)
+{
+    if (r->poll_worker != NULL && !r->poll_stale) {
+        struct sl_worker *worker = r->poll_worker;
+        uint32_t tag = r->poll_tag;
+
+        r->poll_stale = true;
+        sl_lock_release(&r->lock);
+        sl_poll_cancel(worker, fd, tag);
+        sl_lock_acquire(&r->lock);
+    }
+}
+
+/* The slow half of closing: cut everybody off and wait until they have left. Called and returns with the lock held. */
+static void cut_and_wait(struct sl_fiber *f, struct sl_record *r, int fd, uint32_t generation)
+{
+    struct sl_wait_node node = { .fiber = f };
+
+    cut_waiters(r);
+    cut_calls(r);
+    cut_poll(r, fd);
+    sl_lock_release(&r->lock);
+    sl_descriptor_freed(); /* an accept may sit there */
+
+    for (;;) {
+        int rc = sl_wait_begin(f, SLEY_FOREVER, SL_WAIT_CLOSE, r);
+
+        sl_assert(rc == 0);
+        (void)rc;
+        sl_lock_acquire(&r->lock);
+        if (r->generation != generation || (r->calls == NULL && r->poll_worker == NULL)) {
+            sl_wait_end(f);
+            return;
+        }
+        node.sequence = sl_wait_sequence(f);
+        sl_wait_list_push(&r->waiters, &node);
+        sl_park(&r->lock); /* whatever ends it: closing is never cancelled */
+        sl_lock_acquire(&r->lock);
+        if (node.linked)
+            sl_wait_list_remove(&r->waiters, &node);
+        sl_lock_release(&r->lock);
+    }
+}
+
+int sley_close(int fd)
+{
+    struct sl_fiber *f = sl_current();
+    uint32_t generation;
+    int rc = 0;
+    struct sl_record *r = sl_record_at(fd, &rc);
+
+    if (r == NULL)
+        return rc == -EBADF ? rc : sl_sys_close(fd); /* no memory for a record: so nobody is in a call */
+    sl_lock_acquire(&r->lock);
+    while (r->phase == SL_PHASE_RELEASING) { /* another descriptor of this number has just been given back */
+        sl_lock_release(&r->lock);
+        sl_thread_yield();
+        sl_lock_acquire(&r->lock);
+    }
+    if (r->phase == SL_PHASE_CLOSING) {
+        sl_lock_release(&r->lock);
+        return -EBADF;
+    }
+    generation = r->generation;
+    r->phase = SL_PHASE_CLOSING;
+    if (r->calls != NULL || r->waiters.head != NULL || r->poll_worker != NULL)
+        cut_and_wait(f, r, fd, generation);
+    if (r->generation != generation) { /* closed behind our back, and the number given to somebody else */
+        sl_lock_release(&r->lock);
+        return -EBADF;
+    }
+    r->phase = SL_PHASE_RELEASING;
+    sl_lock_release(&r->lock);
+
+    rc = sl_sys_close(fd);
+
+    sl_lock_acquire(&r->lock);
+    if (r->generation == generation) {
+        r->phase = SL_PHASE_OPEN;
+        sl_store_relaxed(&r->hints, 0);  /* hint */
+        sl_store_relaxed(&r->misses, 0); /* hint */
+    }
+    sl_lock_release(&r->lock);
+    sl_descriptor_freed();
+    return rc == -EINTR ? 0 : rc; /* Linux has closed it all the same */
+}

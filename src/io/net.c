@@ -1,0 +1,223 @@
+/* net.c - accept, connect, receive and send. */
+#include "io/descriptor.h"
+#include "io/transfer.h"
+
+#include <netinet/in.h>
+#include <sley/net.h>
+
+/* --- accept -------------------------------------------------------------------------------------------------------------------- */
+
+/* The connection died while it was in the queue; the next one may be fine. */
+static bool died_in_queue(int error)
+{
+    switch (-error) {
+    case ECONNABORTED: case EPROTO: case ENOPROTOOPT: case ENETDOWN: case ENETUNREACH: case EHOSTDOWN: case EHOSTUNREACH: case ENONET:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool out_of_descriptors(int error)
+{
+    return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
+}
+
+/* A plain thread looks without waiting, so the listener must not wait either. */
+static int make_nonblocking(struct sl_record *r, int fd)
+{
+    int flags = sl_sys_fcntl(fd, F_GETFL, 0);
+    int rc = flags < 0 ? flags : flags & O_NONBLOCK ? 0 : sl_sys_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+
+    if (rc >= 0)
+        sl_record_hint(r, SL_HINT_NONBLOCK);
+    return rc;
+}
+
+/* One look, or one wait, for a connection. */
+SL_INLINE int accept_one(struct sl_call *c, int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+{
+    struct sl_record *r = c->record;
+    struct sl_op op = {
+        .code = IORING_OP_ACCEPT,
+        .fd = fd,
+        .addr = (uintptr_t)addr,
+        .off = (uintptr_t)addr_bytes,
+        .flags = SOCK_CLOEXEC | SOCK_NONBLOCK,
+    };
+    int n;
+
+    if (sl_on_thread(c) && !sl_record_hinted(r, SL_HINT_NONBLOCK) && (n = make_nonblocking(r, fd)) < 0)
+        return n;
+    if (sl_record_hinted(r, SL_HINT_NONBLOCK) && (deadline == SLEY_NOW || sl_on_thread(c) || sl_record_likely(r))) {
+        do
+            n = sl_sys_accept4(fd, addr, addr_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        while (n == -EINTR);
+        if (n != -EAGAIN) {
+            if (n >= 0)
+                sl_record_hit(r);
+            return sl_call_direct(c, n);
+        }
+        sl_record_miss(r);
+        if (deadline == SLEY_NOW)
+            return -ETIMEDOUT;
+    } else if (deadline == SLEY_NOW) {
+        if ((n = sl_poll_now(fd, POLLIN)) <= 0)
+            return n < 0 ? n : -ETIMEDOUT;
+        deadline = sl_clock_ns(); /* the ring's first look succeeds; should another be faster, this passes at once */
+    }
+    if (sl_on_thread(c))
+        n = -EAGAIN;
+    else
+        n = sl_call_park(c, &op, deadline);
+    if (n == -EAGAIN) { /* a non-blocking listener on an old kernel, or a plain thread */
+        n = sl_call_poll(c, fd, POLLIN, deadline);
+        return n < 0 ? n : -EAGAIN;
+    }
+    return n;
+}
+
+int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+{
+    struct sl_call c;
+    bool wanted = false;
+    uint64_t seen = 0;
+    int n = sl_call_begin(&c, fd, deadline);
+
+    if (n < 0)
+        return n;
+    for (;;) {
+        if (wanted)
+            seen = sl_descriptor_seen();
+        n = accept_one(&c, fd, addr, addr_bytes, deadline);
+        if (__builtin_expect(n >= 0, 1)) {
+            sl_record_adopt(n, SL_FD_SOCKET | SL_HINT_NONBLOCK);
+            break;
+        }
+        if (out_of_descriptors(n)) {
+            int error = n;
+
+            if (!wanted) {
+                sl_descriptor_want();
+                wanted = true;
+            } else if ((n = sl_descriptor_wait(c.fiber, seen, deadline)) < 0) {
+                n = n == -ENOMEM ? error : n;
+                break;
+            }
+        } else if (n != -EAGAIN && !died_in_queue(n)) {
+            break;
+        }
+        if ((n = sl_call_again(&c)) < 0)
+            break;
+    }
+    sl_call_end(&c);
+    if (wanted)
+        sl_descriptor_unwant();
+    return n;
+}
+
+/* --- connect ------------------------------------------------------------------------------------------------------------------- */
+
+/* The kernel has begun to connect, and tells of the end by readiness. */
+static int connect_finish(struct sl_call *c, int fd, sley_time deadline)
+{
+    int error = 0;
+    socklen_t error_bytes = sizeof(error);
+    int n = sl_call_poll(c, fd, POLLOUT, deadline);
+
+    if (n >= 0)
+        n = sl_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_bytes);
+    return n < 0 ? n : -error;
+}
+
+int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline)
+{
+    struct sl_op op = { .code = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)addr, .off = addr_bytes };
+    struct sl_call c;
+    int n = deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+
+    if (n < 0)
+        return n;
+    if (sl_on_thread(&c))
+        n = sl_thread_connect(&c, fd, addr, addr_bytes, deadline);
+    else
+        n = sl_call_park(&c, &op, deadline);
+    if (n == -EINPROGRESS || n == -EALREADY)
+        n = connect_finish(&c, fd, deadline);
+    sl_call_end(&c);
+    return n;
+}
+
+/* --- receive and send ---------------------------------------------------------------------------------------------------------- */
+
+/* MSG_WAITALL: on a stream, go on until the buffer is full. What came before an end or an error is returned; the next call tells of it. */
+static int receive_whole(struct sl_call *c, int fd, char *buf, size_t bytes, int flags, sley_time deadline)
+{
+    int type = 0;
+    socklen_t type_bytes = sizeof(type);
+    size_t done = 0;
+    int n = sl_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_bytes);
+
+    flags &= ~MSG_WAITALL;
+    if (n < 0)
+        return n;
+    if (type != SOCK_STREAM || flags & (MSG_PEEK | MSG_DONTWAIT | MSG_ERRQUEUE))
+        return sl_transfer_socket(c, IORING_OP_RECV, fd, buf, bytes, flags, deadline);
+    if (bytes > SL_IO_BYTES_MAX)
+        bytes = SL_IO_BYTES_MAX;
+    do {
+        n = done > 0 ? sl_call_again(c) : 0;
+        if (n == 0)
+            n = sl_transfer_socket(c, IORING_OP_RECV, fd, buf + done, bytes - done, flags, deadline);
+        if (n > 0)
+            done += (size_t)n;
+    } while (n > 0 && done < bytes);
+    return done > 0 ? (int)done : n;
+}
+
+int sley_recv(int fd, void *buf, size_t bytes, int flags, sley_time deadline)
+{
+    struct sl_call c;
+    int n = sl_call_begin(&c, fd, deadline);
+
+    if (n < 0)
+        return n;
+    if (__builtin_expect(flags & MSG_WAITALL, 0))
+        n = receive_whole(&c, fd, buf, bytes, flags, deadline);
+    else
+        n = sl_transfer_socket(&c, IORING_OP_RECV, fd, buf, bytes, flags, deadline);
+    sl_call_end(&c);
+    return n;
+}
+
+int sley_send(int fd, const void *buf, size_t bytes, int flags, sley_time deadline)
+{
+    struct sl_call c;
+    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+
+    if (n < 0)
+        return n;
+    n = sl_transfer_socket(&c, IORING_OP_SEND, fd, (void *)buf, bytes, flags, deadline);
+    sl_call_end(&c);
+    return n;
+}
+
+int sley_send_all(int fd, const void *buf, size_t bytes, int flags, sley_time deadline)
+{
+    struct sl_call c;
+    size_t done = 0;
+    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+
+    if (n < 0)
+        return n;
+    while (done < bytes) {
+        if (done > 0 && (n = sl_call_again(&c)) < 0)
+            break;
+        n = sl_transfer_socket(&c, IORING_OP_SEND, fd, (char *)buf + done, bytes - done, flags, deadline);
+        if (n < 0)
+            break;
+        done += (size_t)n;
+    }
+    sl_call_end(&c);
+    return n < 0 ? n : 0;
+}

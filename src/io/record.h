@@ -1,0 +1,137 @@
+/* record.h - what the library knows of a descriptor: who is in a call on it, who waits for its readiness, whether it is being closed.
+ *
+ *   R1  Records are type-stable: chunks of the table are never freed, so a late look at a record is always safe.
+ *   R2  Every call on a descriptor is in `calls` from before its first system call to after its last. While one is, the descriptor is
+ *       not closed, so its number cannot come back under it.
+ *   R3  phase: OPEN -> CLOSING (one closer; new calls get -EBADF) -> RELEASING (no calls, no poll; the closer is in close(2)) -> OPEN.
+ *       From RELEASING on the number may already be somebody's new descriptor: whoever gets one from the kernel makes its record OPEN
+ *       and counts the generation up, and the closer's own reset is void if the generation has moved on.
+ *   R4  While somebody waits for readiness a poll is armed, or its end is on the way to sl_fd_poll_done. At most one exists; (fd, tag)
+ *       names it. It stays armed when its waiters give up.
+ *   R5  From CLOSING on `waiters` holds nobody but the closer, who waits for `calls` to be empty and the poll to have ended.
+ *   R6  Everything but `hints` and `misses` is under `lock`. Those two may be wrong in either direction: they belong to a number, and
+ *       descriptors come and go behind the library's back. A wrong one costs a system call, never a wrong result.
+ *
+ * Rejected: counting calls instead of linking them. A count says when close may go on, but not whom it must cut off. */
+#ifndef SL_IO_RECORD_H
+#define SL_IO_RECORD_H
+
+#include "sched/op.h"
+#include "sched/park.h"
+
+enum sl_record_phase { SL_PHASE_OPEN, SL_PHASE_CLOSING, SL_PHASE_RELEASING };
+
+enum sl_record_hint {
+    SL_HINT_KIND     = 7,  /* enum sl_fd_kind */
+    SL_HINT_NONBLOCK = 8,  /* O_NONBLOCK is set */
+    SL_HINT_MEMORY   = 16, /* a file of a file system in memory: reading and writing never wait */
+    SL_HINT_NO_TRY   = 32  /* RWF_NOWAIT is not supported */
+};
+
+enum sl_fd_kind { SL_FD_UNKNOWN, SL_FD_SOCKET, SL_FD_FILE, SL_FD_STREAM }; /* STREAM: pipe, terminal, eventfd... */
+
+/* A call under way; on the caller's stack, in its record's list. */
+struct sl_call {
+    struct sl_call   *next, *prev;
+    struct sl_fiber  *fiber;
+    struct sl_record *record;
+    uint64_t          sequence; /* of the operation it waits for; 0: of none so far. Written under the record's lock */
+    bool              cut;      /* the closer has asked for the cancel of the operation `sequence` */
+};
+
+struct sl_record {
+    struct sl_lock       lock;
+    uint8_t              phase;
+    _Atomic(uint8_t)     hints;
+    _Atomic(uint8_t)     misses;     /* how unlikely a direct receive is to find something, see sl_record_likely */
+    uint32_t             generation;
+    struct sl_call      *calls;
+    struct sl_wait_list  waiters;    /* nodes: count = the events wanted, result = the events that came, or -errno */
+    struct sl_worker    *poll_worker; /* whose ring has the poll; NULL: none */
+    uint32_t             poll_tag;
+    uint16_t             poll_events;
+    bool                 poll_stale; /* its cancel has been asked for */
+} __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct sl_record) == 64, "one cache line a descriptor");
+
+#define SL_RECORD_CHUNK  1024
+#define SL_RECORD_CHUNKS 16384 /* 16 M descriptors: sysctl fs.nr_open is 1 M by default */
+
+extern _Atomic(struct sl_record *) sl_record_table[SL_RECORD_CHUNKS];
+
+struct sl_record *sl_record_create(int fd, int *error); /* the slow half of sl_record_at */
+
+/* The record of fd, made if need be. NULL: *error is -EBADF (no descriptor has that number) or -ENOMEM. */
+static inline struct sl_record *sl_record_at(int fd, int *error)
+{
+    if (__builtin_expect((unsigned)fd < (unsigned)SL_RECORD_CHUNK * SL_RECORD_CHUNKS, 1)) {
+        struct sl_record *chunk = sl_load_acquire(&sl_record_table[fd / SL_RECORD_CHUNK]); /* [record.1] */
+
+        if (__builtin_expect(chunk != NULL, 1))
+            return &chunk[fd % SL_RECORD_CHUNK];
+    }
+    return sl_record_create(fd, error);
+}
+
+/* The record of fd if there is one, else NULL. */
+struct sl_record *sl_record_find(int fd);
+
+/* The kernel has just given the caller fd. Makes its record that of a new descriptor; hints: what is known of it. Returns fd. */
+int sl_record_adopt(int fd, unsigned hints);
+
+/* Under the lock: the last call or the poll may have gone; if the closer waits for that, claim it. The caller makes the result ready
+ * after the unlock, if it is not NULL. */
+struct sl_fiber *sl_record_claim_closer(struct sl_record *r);
+
+/* Under the lock: claim and unlink up to max waiters that want one of `events` (0: whatever they want) and tell them result. The list for
+ * sl_ready_list after the unlock; NULL: nobody. */
+struct sl_fiber *sl_record_claim_waiters(struct sl_record *r, unsigned events, int result, unsigned max);
+
+/* --- whether a direct receive is likely to find something ----------------------------------------------------------------------
+ * A receive that finds nothing costs 240 ns, one that goes through the ring although there was something 300 ns. `misses` counts
+ * direct receives that found nothing in a row; from SL_MISSES_MAX on it counts those left out, and after 16 one is tried again. */
+
+#define SL_MISSES_MAX 2
+#define SL_MISSES_END (SL_MISSES_MAX + 16)
+
+static inline bool sl_record_likely(struct sl_record *r)
+{
+    uint8_t misses = sl_load_relaxed(&r->misses); /* hint */
+
+    if (misses < SL_MISSES_MAX)
+        return true;
+    sl_store_relaxed(&r->misses, misses < SL_MISSES_END ? misses + 1 : SL_MISSES_MAX);
+    return misses >= SL_MISSES_END;
+}
+
+static inline void sl_record_hit(struct sl_record *r)
+{
+    if (sl_load_relaxed(&r->misses) != 0) /* hint */
+        sl_store_relaxed(&r->misses, 0);
+}
+
+static inline void sl_record_miss(struct sl_record *r)
+{
+    uint8_t misses = sl_load_relaxed(&r->misses); /* hint */
+
+    if (misses < SL_MISSES_MAX)
+        sl_store_relaxed(&r->misses, misses + 1);
+}
+
+static inline unsigned sl_record_kind(const struct sl_record *r)
+{
+    return sl_load_relaxed(&r->hints) & SL_HINT_KIND; /* hint */
+}
+
+static inline bool sl_record_hinted(const struct sl_record *r, unsigned hint)
+{
+    return (sl_load_relaxed(&r->hints) & hint) != 0; /* hint */
+}
+
+void sl_record_hint(struct sl_record *r, unsigned hint); /* add one */
+
+/* Ask the kernel what fd is, and keep it. -EBADF... : the kernel's answer. */
+int sl_record_learn(struct sl_record *r, int fd);
+
+#endif

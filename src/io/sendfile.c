@@ -1,0 +1,150 @@
+/* sendfile.c - from a file to a descriptor. sendfile(2) itself, where it cannot wait: the pages are in the page cache and the receiver is
+ * non-blocking. Pages that are not are read through the ring first; a receiver that blocks is fed from a buffer. */
+#include "io/transfer.h"
+
+#include <sley/io.h>
+#include <stdlib.h>
+
+#define DIRECT_BYTES ((size_t)256 << 10) /* one sendfile(2): 30 microseconds of copying, others wait that long */
+#define BUFFER_BYTES ((size_t)64 << 10)
+
+struct copy {
+    struct sl_call out, in;
+    int      out_fd, in_fd;
+    int64_t  at;     /* where in the file the next byte comes from */
+    char    *buf;    /* BUFFER_BYTES; NULL until needed */
+    sley_time deadline;
+};
+
+static int read_piece(struct copy *k, size_t bytes)
+{
+    if (k->buf == NULL && (k->buf = malloc(BUFFER_BYTES)) == NULL)
+        return -ENOMEM;
+    return sl_transfer(&k->in, IORING_OP_READ, k->in_fd, k->buf, bytes < BUFFER_BYTES ? bytes : BUFFER_BYTES, k->at, k->deadline);
+}
+
+/* See to it that the pages of the next piece are in the cache. How many bytes of it are; 0: the end of the file. */
+static int bring_in(struct copy *k, size_t bytes)
+{
+    char probe;
+    int n;
+
+    do
+        n = sl_sys_preadv2(k->in_fd, &probe, 1, k->at, RWF_NOWAIT);
+    while (n == -EINTR);
+    if (n == -EAGAIN)
+        return k->deadline == SLEY_NOW ? -ETIMEDOUT : read_piece(k, bytes);
+    if (n == 1 || n == -EOPNOTSUPP)
+        return (int)bytes;
+    return n;
+}
+
+/* How many bytes went; 0: the end of the file; -EOPNOTSUPP: not this way. */
+static int send_direct(struct copy *k, size_t bytes)
+{
+    int64_t at = k->at;
+    int n = bring_in(k, bytes < DIRECT_BYTES ? bytes : DIRECT_BYTES);
+
+    if (n <= 0)
+        return n;
+    bytes = (size_t)n;
+    for (;;) {
+        do
+            n = sl_sys_sendfile(k->out_fd, k->in_fd, &at, bytes);
+        while (n == -EINTR);
+        if (n != -EAGAIN)
+            return sl_call_direct(&k->out, n == -EINVAL || n == -ENOSYS ? -EOPNOTSUPP : n);
+        if (k->deadline == SLEY_NOW)
+            return -ETIMEDOUT;
+        if ((n = sl_call_poll(&k->out, k->out_fd, POLLOUT, k->deadline)) < 0)
+            return n;
+    }
+}
+
+/* The same through a buffer. A piece that has been read is sent to its end or to an error: *sent of it. 0; -errno; 1: the end. */
+static int send_copied(struct copy *k, size_t bytes, size_t *sent)
+{
+    int n = read_piece(k, bytes);
+    size_t have = (size_t)n;
+
+    *sent = 0;
+    if (n <= 0)
+        return n == 0 ? 1 : n;
+    while (*sent < have) {
+        if ((n = sl_call_again(&k->out)) < 0)
+            return n;
+        n = sl_transfer(&k->out, IORING_OP_WRITE, k->out_fd, k->buf + *sent, have - *sent, -1, k->deadline);
+        if (n < 0)
+            return n;
+        *sent += (size_t)n;
+    }
+    return 0;
+}
+
+static int copy_file(struct copy *k, size_t bytes, size_t *done)
+{
+    int flags = sl_sys_fcntl(k->out_fd, F_GETFL, 0);
+    bool direct = flags >= 0 && flags & O_NONBLOCK;
+    int n = flags < 0 ? flags : 0;
+
+    *done = 0;
+    while (n >= 0 && *done < bytes) {
+        size_t sent = 0;
+
+        if ((n = sl_call_again(&k->out)) < 0 || (n = sl_call_again(&k->in)) < 0)
+            break;
+        if (direct) {
+            n = send_direct(k, bytes - *done);
+            if (n == -EOPNOTSUPP) {
+                direct = false;
+                n = 0;
+                continue;
+            }
+            sent = n > 0 ? (size_t)n : 0;
+            if (n == 0)
+                break;
+        } else {
+            n = send_copied(k, bytes - *done, &sent);
+        }
+        *done += sent;
+        k->at += (int64_t)sent;
+        if (!direct && n == 1)
+            break;
+    }
+    return n;
+}
+
+int sley_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes, sley_time deadline)
+{
+    struct copy k = { .out_fd = out_fd, .in_fd = in_fd, .deadline = deadline };
+    size_t done;
+    int rc;
+
+    if (bytes > SL_IO_BYTES_MAX)
+        bytes = SL_IO_BYTES_MAX;
+    if ((rc = sl_call_begin(&k.out, out_fd, deadline)) < 0)
+        return rc;
+    if ((rc = sl_call_begin(&k.in, in_fd, deadline)) < 0)
+        goto end_out;
+    k.at = offset != NULL ? *offset : sl_sys_lseek(in_fd, 0, SEEK_CUR);
+    if (k.at < 0) {
+        rc = offset != NULL || k.at == -ESPIPE ? -EINVAL : (int)k.at;
+        goto end_in;
+    }
+    rc = copy_file(&k, bytes, &done);
+    free(k.buf);
+    if (done > 0) {
+        if (offset != NULL)
+            *offset = k.at;
+        else
+            sl_sys_lseek(in_fd, k.at, SEEK_SET);
+        rc = (int)done;
+    } else if (rc > 0) {
+        rc = 0;
+    }
+end_in:
+    sl_call_end(&k.in);
+end_out:
+    sl_call_end(&k.out);
+    return rc;
+}

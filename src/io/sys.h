@@ -1,0 +1,189 @@
+/* sys.h - the system calls made directly, as -errno. libc's wrappers set errno, which is not ours to touch, and some are points of thread
+ * cancellation; these are neither. None of them waits: the caller asks for that (MSG_DONTWAIT, RWF_NOWAIT), or knows it. */
+#ifndef SL_IO_SYS_H
+#define SL_IO_SYS_H
+
+#include "plat/self.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__x86_64__) && !defined(__ILP32__)
+static inline __attribute__((always_inline)) long
+sl_sys6(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    long result;
+
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+    return result;
+}
+#elif defined(__aarch64__)
+static inline __attribute__((always_inline)) long
+sl_sys6(long number, long a, long b, long c, long d, long e, long f)
+{
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    register long x4 __asm__("x4") = e;
+    register long x5 __asm__("x5") = f;
+
+    __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+    return x0;
+}
+#else
+static inline long sl_sys6(long number, long a, long b, long c, long d, long e, long f)
+{
+    int *slot = sl_self()->errno_slot; /* nothing parks between here and the end */
+    int before = *slot;
+    long result = syscall(number, a, b, c, d, e, f);
+
+    if (result < 0)
+        result = -*slot;
+    *slot = before;
+    return result;
+}
+#endif
+
+static inline int sl_sys_close(int fd)
+{
+    return (int)sl_sys6(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+static inline int sl_sys_read(int fd, void *buf, size_t bytes)
+{
+    return (int)sl_sys6(SYS_read, fd, (long)buf, (long)bytes, 0, 0, 0);
+}
+
+static inline int sl_sys_write(int fd, const void *buf, size_t bytes)
+{
+    return (int)sl_sys6(SYS_write, fd, (long)buf, (long)bytes, 0, 0, 0);
+}
+
+/* offset -1: at the file's own position. flags: RWF_NOWAIT or 0. */
+static inline int sl_sys_preadv2(int fd, void *buf, size_t bytes, int64_t offset, int flags)
+{
+    struct iovec iov = { .iov_base = buf, .iov_len = bytes };
+
+    return (int)sl_sys6(SYS_preadv2, fd, (long)&iov, 1, (long)offset, 0, flags);
+}
+
+static inline int sl_sys_pwritev2(int fd, const void *buf, size_t bytes, int64_t offset, int flags)
+{
+    struct iovec iov = { .iov_base = (void *)buf, .iov_len = bytes };
+
+    return (int)sl_sys6(SYS_pwritev2, fd, (long)&iov, 1, (long)offset, 0, flags);
+}
+
+static inline int sl_sys_recv(int fd, void *buf, size_t bytes, int flags)
+{
+    return (int)sl_sys6(SYS_recvfrom, fd, (long)buf, (long)bytes, flags, 0, 0);
+}
+
+static inline int sl_sys_send(int fd, const void *buf, size_t bytes, int flags)
+{
+    return (int)sl_sys6(SYS_sendto, fd, (long)buf, (long)bytes, flags, 0, 0);
+}
+
+static inline int sl_sys_accept4(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int flags)
+{
+    return (int)sl_sys6(SYS_accept4, fd, (long)addr, (long)addr_bytes, flags, 0, 0);
+}
+
+static inline int sl_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
+{
+    return (int)sl_sys6(SYS_connect, fd, (long)addr, addr_bytes, 0, 0, 0);
+}
+
+static inline int sl_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *value_bytes)
+{
+    return (int)sl_sys6(SYS_getsockopt, fd, level, name, (long)value, (long)value_bytes, 0);
+}
+
+static inline int sl_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t value_bytes)
+{
+    return (int)sl_sys6(SYS_setsockopt, fd, level, name, (long)value, value_bytes, 0);
+}
+
+static inline int sl_sys_socket(int family, int type, int protocol)
+{
+    return (int)sl_sys6(SYS_socket, family, type, protocol, 0, 0, 0);
+}
+
+static inline int sl_sys_bind(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
+{
+    return (int)sl_sys6(SYS_bind, fd, (long)addr, addr_bytes, 0, 0, 0);
+}
+
+static inline int sl_sys_listen(int fd, int backlog)
+{
+    return (int)sl_sys6(SYS_listen, fd, backlog, 0, 0, 0, 0);
+}
+
+static inline int sl_sys_unlink(const char *path)
+{
+    return (int)sl_sys6(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);
+}
+
+static inline int sl_sys_fcntl(int fd, int command, long argument)
+{
+    return (int)sl_sys6(SYS_fcntl, fd, command, argument, 0, 0, 0);
+}
+
+static inline int64_t sl_sys_lseek(int fd, int64_t offset, int whence)
+{
+    return sl_sys6(SYS_lseek, fd, (long)offset, whence, 0, 0, 0);
+}
+
+static inline int sl_sys_sendfile(int out_fd, int in_fd, int64_t *offset, size_t bytes)
+{
+    return (int)sl_sys6(SYS_sendfile, out_fd, in_fd, (long)offset, (long)bytes, 0, 0);
+}
+
+static inline int sl_sys_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)
+{
+    return (int)sl_sys6(SYS_statx, dirfd, (long)path, flags, mask, (long)out, 0);
+}
+
+static inline int sl_sys_fstatfs(int fd, struct statfs *out)
+{
+    return (int)sl_sys6(SYS_fstatfs, fd, (long)out, 0, 0, 0, 0);
+}
+
+static inline int sl_sys_fsync(int fd)
+{
+    return (int)sl_sys6(SYS_fsync, fd, 0, 0, 0, 0, 0);
+}
+
+static inline int sl_sys_openat2(int dirfd, const char *path, const void *how, size_t how_bytes)
+{
+    return (int)sl_sys6(SYS_openat2, dirfd, (long)path, (long)how, (long)how_bytes, 0, 0);
+}
+
+static inline int sl_sys_eventfd(unsigned flags)
+{
+    return (int)sl_sys6(SYS_eventfd2, 0, flags, 0, 0, 0, 0);
+}
+
+/* timeout NULL: no limit. */
+static inline int sl_sys_poll(struct pollfd *fds, unsigned count, const struct timespec *timeout)
+{
+    struct timespec left = timeout != NULL ? *timeout : (struct timespec){ 0 }; /* the kernel writes what is left */
+
+    return (int)sl_sys6(SYS_ppoll, (long)fds, count, (long)(timeout != NULL ? &left : NULL), 0, 0, 0);
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* dump.c - the list of fibers (sley/obs.h). It reads running fibers' blocks from outside: each line is true of some moment, and a fiber
+ * that ends meanwhile is left out (its generation has moved on when its line is checked). */
+#include "sched/worker.h"
+
+#include "plat/cpu.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <sley/obs.h>
+
+static const char *const kinds[] = {
+    [SL_WAIT_NONE] = "", [SL_WAIT_SEND] = "send to channel", [SL_WAIT_RECV] = "receive from channel", [SL_WAIT_SLEEP] = "sleep",
+    [SL_WAIT_EVENT] = "event", [SL_WAIT_GROUP] = "wait group", [SL_WAIT_IO] = "operation on descriptor",
+    [SL_WAIT_FD] = "readiness of descriptor", [SL_WAIT_CLOSE] = "close of descriptor", [SL_WAIT_DESCRIPTOR] = "a free descriptor",
+};
+
+/* The line of f if it is a fiber of rt; its length, or 0. */
+static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size_t bytes)
+{
+    uint32_t generation = sl_load_acquire(&f->generation);
+    uint64_t word = sl_load_acquire(&f->word);
+    unsigned state = SL_WORD_STATE(word), kind = sl_load_relaxed(&f->wait_kind);
+    bool begun = f->flags & SL_FIBER_BEGUN;
+    char name[SL_NAME_BYTES] = "", what[80] = "";
+    uint32_t now_ms = (uint32_t)(sl_clock_ns() / 1000000);
+    struct sl_stack *stack;
+
+    if (!(generation & 1) || f->scope->rt != rt || f->flags & (SL_FIBER_THREAD | SL_FIBER_SYSTEM))
+        return 0;
+    if (begun) {
+        stack = *(struct sl_stack *volatile *)&f->stack;
+        sl_fence_seq_cst();
+        if (sl_load_acquire(&f->generation) != generation)
+            return 0; /* then `stack` may have been something else */
+        memcpy(name, stack->name, sizeof name - 1); /* mapped as long as the runtime */
+    }
+    if ((state == SL_WAITING || state == SL_WAITING_IO) && kind < sizeof kinds / sizeof *kinds) {
+        int n = kind == SL_WAIT_IO ? snprintf(what, sizeof what, "%s %d", kinds[kind], sl_load_relaxed(&f->op_fd))
+              : kind == SL_WAIT_SLEEP ? snprintf(what, sizeof what, "%s", kinds[kind])
+              : snprintf(what, sizeof what, "%s %p", kinds[kind], sl_load_relaxed(&f->wait_object));
+
+        snprintf(what + n, sizeof what - (size_t)n, ", %u ms", now_ms - sl_load_relaxed(&f->parked_ms));
+    }
+    return snprintf(line, bytes, "fiber %llu \"%s\" scope root %s%s\n", (unsigned long long)((uint64_t)generation << 32 | f->index), name,
+                    what[0] != '\0' ? "waits: " : begun ? "runs or is ready" : "has not begun", what);
+}
+
+int sley_dump(const sley_runtime *rt, int fd)
+{
+    uint32_t end = sl_fiber_index_end();
+
+    if (rt == NULL)
+        rt = sley_runtime_current();
+    if (rt == NULL)
+        return -EINVAL;
+    for (uint32_t i = 0; i < end; i++) {
+        char line[192];
+        int n = describe(rt, sl_fiber_at(i), line, sizeof line);
+
+        for (int done = 0; done < n;) {
+            ssize_t rc = write(fd, line + done, (size_t)(n - done)); /* syscall's errno is read before anything can park */
+
+            if (rc < 0 && errno != EINTR)
+                return -errno;
+            done += rc > 0 ? (int)rc : 0;
+        }
+    }
+    return 0;
+}

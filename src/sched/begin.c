@@ -1,0 +1,127 @@
+/* begin.c - a fiber's first run and its end.
+ *
+ * A fiber gets its stack when it first runs. One that ends hands its stack, still hot in the cache, straight to the next fiber if that
+ * has not begun: no switch. (In sanitizer builds every fiber has its own context and is switched to.) */
+#include "sched/switch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* f lives on s from now on: the argument moves from the control block, where the running state now begins, to the stack. */
+static void adopt(struct sl_fiber *f, struct sl_stack *s)
+{
+    if (f->flags & SL_FIBER_COPY) {
+        memcpy(s->copy, f->copy, sizeof s->copy);
+        s->arg = s->copy;
+    } else {
+        s->arg = f->arg;
+    }
+    s->fn = f->fn;
+    s->name[0] = '\0';
+    s->fiber = f;
+    s->number = sl_fiber_number(f);
+    memset(&f->context, 0, sizeof f->context);
+    sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE);
+    sl_store_relaxed(&f->timer.key, SL_TIME_NONE);
+    sl_store_relaxed(&f->timer.heap, 0);
+    sl_store_relaxed(&f->wait_object, NULL);
+    f->stack = s;
+    f->flags |= SL_FIBER_BEGUN;
+}
+
+/* What a fiber leaves behind when its function has returned rc. It is still the current fiber: on_error may do anything. */
+static void settle(struct sl_fiber *f, int rc)
+{
+    struct sl_scope *scope = f->scope;
+    struct sley_runtime *rt = scope->rt;
+
+    if (f->flags & SL_FIBER_SYSTEM)
+        return;
+    if (f->flags & SL_FIBER_HEAP) {
+        free(f->stack->arg);
+        f->flags &= (uint8_t)~SL_FIBER_HEAP;
+    }
+    if (rc < 0) {
+        struct sl_worker *w = sl_worker_here();
+
+        sl_owner_add(&w->counters.failed, 1);
+        if (scope->isolated) {
+            if (rt->options.on_error != NULL)
+                rt->options.on_error(rt->options.ctx, sl_fiber_number(f), f->stack->name, rc);
+        } else {
+            int none = 0;
+
+            if (sl_cas_acq_rel(&scope->error, &none, rc))
+                sl_scope_cancel(scope);
+        }
+    }
+    sl_timer_forget(f);
+}
+
+static void give_back(struct sl_worker *w, struct sl_fiber *f)
+{
+    sl_stack_credit_give(w->rt->stacks, &w->stacks);
+    sl_fiber_free(&w->fibers, f);
+}
+
+/* On the next context's stack: nobody runs on the dead fiber's any more. */
+static void arrive_dead(void *arg)
+{
+    struct sl_fiber *f = arg;
+    struct sl_worker *w = sl_worker_here();
+
+    sl_context_fini(&f->context);
+    sl_stack_push(w->rt->stacks, &w->stacks, f->stack);
+    give_back(w, f);
+}
+
+static void fiber_main(void *arg)
+{
+    struct sl_fiber *f = arg;
+
+    for (;;) {
+        struct sl_stack *s = f->stack;
+        struct sl_fiber *next;
+        struct sl_worker *w;
+        struct sl_context *to;
+
+        sl_tsan_acquire(f); /* pairs with sl_spawn_ready: what its creator wrote */
+        settle(f, f->fn(s->arg));
+        w = sl_worker_here(); /* the function may have ended on another worker than it began on */
+        s->fiber = NULL;
+        if (!(f->flags & SL_FIBER_SYSTEM))
+            sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */
+        next = --w->budget > 0 ? sl_take_next(w) : NULL;
+#if !defined(SL_ASAN) && !defined(SL_TSAN)
+        if (next != NULL && !(next->flags & SL_FIBER_BEGUN)) {
+            sl_stack_check_canary(s);
+            give_back(w, f);
+            adopt(next, s);
+            sl_mark_running(w, next);
+            f = next;
+            continue;
+        }
+#endif
+        if (next != NULL && (next->flags & SL_FIBER_BEGUN || sl_fiber_begin(w, next))) {
+            sl_mark_running(w, next);
+            to = &next->context;
+        } else {
+            w->handoff = next;
+            w->thread.current = NULL;
+            to = &w->idle;
+        }
+        sl_owner_add(&w->counters.switches, 1);
+        sl_context_leave(w->thread.errno_slot, &f->context, to, arrive_dead, f);
+    }
+}
+
+bool sl_fiber_begin(struct sl_worker *w, struct sl_fiber *f)
+{
+    struct sl_stack *s = sl_stack_pop(&w->stacks);
+
+    if (s == NULL)
+        return false;
+    adopt(f, s);
+    sl_context_make(&f->context, s->low, s->top, fiber_main, f);
+    return true;
+}

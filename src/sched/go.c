@@ -1,0 +1,174 @@
+/* go.c - starting fibers, and what a fiber may say about itself (sley/fiber.h). */
+#include "sched/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <sley/fiber.h>
+
+/* A fiber of scope, not yet in any queue; its argument is still to be set. NULL: *error says why. */
+static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned flags, int *error)
+{
+    struct sley_runtime *rt = scope->rt;
+    struct sl_worker *w = sl_worker_here();
+    struct sl_fiber *f;
+
+    if (w != NULL && w->rt != rt)
+        w = NULL;
+    *error = sl_stack_credit_take(rt->stacks, w != NULL ? &w->stacks : NULL);
+    if (*error < 0)
+        return NULL;
+    f = sl_fiber_alloc(w != NULL ? &w->fibers : NULL);
+    if (f == NULL) {
+        sl_stack_credit_give(rt->stacks, w != NULL ? &w->stacks : NULL);
+        *error = -ENOMEM;
+        return NULL;
+    }
+    f->fn = fn;
+    f->scope = scope;
+    f->flags = (uint8_t)flags;
+    if (!(flags & SL_FIBER_SYSTEM)) {
+        if (w != NULL)
+            sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */
+        else
+            sl_add_acq_rel(&rt->outside.started, 1);
+    }
+    return f;
+}
+
+/* A fiber that could not be started is an error of its scope. */
+static int not_started(struct sl_scope *scope, int error)
+{
+    int none = 0;
+
+    if (!scope->isolated && sl_cas_acq_rel(&scope->error, &none, error))
+        sl_scope_cancel(scope);
+    return error;
+}
+
+int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg)
+{
+    int error;
+    struct sl_fiber *f = create(scope, fn, 0, &error);
+
+    if (f == NULL)
+        return not_started(scope, error);
+    f->arg = arg;
+    sl_spawn_ready(f);
+    return 0;
+}
+
+static int go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t bytes)
+{
+    void *heap = NULL;
+    struct sl_fiber *f;
+    int error;
+
+    if (bytes > SL_COPY_INLINE_BYTES) {
+        heap = malloc(bytes);
+        if (heap == NULL)
+            return not_started(scope, -ENOMEM);
+        memcpy(heap, arg, bytes);
+    }
+    f = create(scope, fn, heap != NULL ? SL_FIBER_HEAP : SL_FIBER_COPY, &error);
+    if (f == NULL) {
+        free(heap);
+        return not_started(scope, error);
+    }
+    if (heap != NULL)
+        f->arg = heap;
+    else
+        memcpy(f->copy, arg, bytes);
+    sl_spawn_ready(f);
+    return 0;
+}
+
+int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg)
+{
+    int error;
+    struct sl_fiber *f = create(&rt->root, fn, SL_FIBER_SYSTEM, &error);
+
+    if (f == NULL)
+        return error;
+    f->arg = arg;
+    if (where != NULL) {
+        f->pins = 1;
+        sl_store_relaxed(&f->worker, where->number);
+        sl_send_to(where, f);
+    } else {
+        sl_spawn_ready(f);
+    }
+    return 0;
+}
+
+/* The scope that this fiber's, or attached thread's, new fibers belong to; NULL: a thread that is not attached. */
+static struct sl_scope *current_scope(void)
+{
+    struct sl_thread *t = sl_self_or_null();
+
+    return t != NULL && t->rt != NULL ? t->current->scope : NULL;
+}
+
+int sley_go(sley_fn *fn, void *arg)
+{
+    struct sl_scope *scope = current_scope();
+
+    if (fn == NULL)
+        return -EINVAL;
+    return scope != NULL ? sl_go(scope, fn, arg) : -EPERM;
+}
+
+int sley_go_copy(sley_fn *fn, const void *arg, size_t arg_bytes)
+{
+    struct sl_scope *scope = current_scope();
+
+    if (fn == NULL || (arg == NULL && arg_bytes > 0))
+        return -EINVAL;
+    if (arg_bytes > SLEY_COPY_BYTES_MAX)
+        return -E2BIG;
+    return scope != NULL ? go_copy(scope, fn, arg, arg_bytes) : -EPERM;
+}
+
+/* The fiber that runs here; NULL on a plain thread. */
+static struct sl_fiber *fiber_here(void)
+{
+    struct sl_thread *t = sl_self_or_null();
+
+    return t != NULL && t->worker != NULL ? t->current : NULL;
+}
+
+uint64_t sley_self(void)
+{
+    struct sl_fiber *f = fiber_here();
+
+    return f != NULL ? sl_fiber_number(f) : 0;
+}
+
+void sley_fiber_set_name(const char *name)
+{
+    struct sl_fiber *f = fiber_here();
+
+    if (f == NULL || name == NULL)
+        return;
+    strncpy(f->stack->name, name, SL_NAME_BYTES - 1);
+    f->stack->name[SL_NAME_BYTES - 1] = '\0';
+}
+
+void sley_pin(void)
+{
+    struct sl_fiber *f = fiber_here();
+
+    if (f != NULL && f->pins < UINT16_MAX)
+        f->pins++;
+}
+
+void sley_unpin(void)
+{
+    struct sl_fiber *f = fiber_here();
+
+    if (f == NULL)
+        return;
+    SLEY_ASSERT(f->pins > 0, "sley_unpin", "the fiber is not pinned");
+    f->pins--;
+}

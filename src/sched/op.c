@@ -1,0 +1,282 @@
+/* op.c - operations on rings: handing them over, completing them, cancelling them; the doorbell. */
+#include "sched/switch.h"
+
+#include "sched/op.h"
+
+#include <sley/fiber.h>
+
+#include <poll.h>
+#include <unistd.h>
+
+/* ---- handing over ---- */
+
+void sl_submit(struct sl_worker *w)
+{
+    if (sl_ring_unsubmitted(&w->ring) == 0 && !sl_ring_wants_enter(&w->ring))
+        return;
+    sl_owner_add(&w->counters.io_enters, 1);
+    sl_ring_submit(&w->ring, true); /* what the kernel did not take stays queued for the next time */
+}
+
+/* A free SQE of this worker's ring; NULL: it is full and the kernel takes none. May enter the kernel. */
+static struct io_uring_sqe *get_sqe(struct sl_worker *w)
+{
+    struct io_uring_sqe *sqe = sl_ring_sqe(&w->ring);
+
+    if (__builtin_expect(sqe == NULL, 0)) {
+        sl_submit(w);
+        sqe = sl_ring_sqe(&w->ring);
+    }
+    return sqe;
+}
+
+static void published(struct sl_worker *w)
+{
+    sl_ring_publish(&w->ring);
+    sl_owner_add(&w->counters.io_submitted, 1);
+    if (sl_ring_unsubmitted(&w->ring) >= SL_SUBMIT_BATCH)
+        w->budget = 0; /* the idle context submits */
+}
+
+/* On the next context's stack: the fiber is saved, so its completion may come. */
+static void arrive_with_kernel(void *arg)
+{
+    struct sl_fiber *f = arg;
+
+    sl_store_release(&f->word, SL_WORD(sl_wait_sequence(f), 0, SL_WAITING_IO)); /* [park.1] */
+    published(sl_worker_here());
+}
+
+int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
+{
+    struct sl_worker *w = sl_worker_here();
+    struct io_uring_sqe *sqe = get_sqe(w);
+    uint64_t word;
+
+    if (sqe == NULL) {
+        sl_wait_end(f);
+        return -EAGAIN;
+    }
+    sqe->opcode = op->code;
+    sqe->ioprio = op->ioprio;
+    sqe->fd = op->fd;
+    sqe->off = op->off;
+    sqe->addr = op->addr;
+    sqe->len = op->len;
+    sqe->rw_flags = (__kernel_rwf_t)op->flags;
+    sqe->user_data = sl_op_user_data(f, sl_load_relaxed(&f->word)); /* own word */
+    sl_store_relaxed(&f->op_fd, op->fd);
+    sl_store_relaxed(&f->op_ring, w->number); /* visible with WAITING_IO */
+    sl_store_relaxed(&f->parked_ms, (uint32_t)(w->now / 1000000));
+    sl_switch_away(w, f, arrive_with_kernel, f);
+    word = sl_load_acquire(&f->word); /* [park.2] */
+    f->streak = 0;
+    sl_wait_end(f);
+    if (f->op_result != -ECANCELED && (f->op_result != -EINTR || SL_WORD_ARM(word) == SL_ARM_EVENT))
+        return f->op_result;
+    switch (SL_WORD_ARM(word)) {
+    case SL_ARM_TIMEOUT:
+        return -ETIMEDOUT;
+    case SL_ARM_CLOSE:
+        return -EBADF;
+    default:
+        return -ECANCELED;
+    }
+}
+
+/* ---- completing ---- */
+
+/* The final completion of an operation: its fiber, claimed, or NULL if it is an old one (O2). */
+static struct sl_fiber *complete_op(uint64_t user_data, int32_t result)
+{
+    struct sl_fiber *f = sl_fiber_at((uint32_t)(user_data >> 32));
+    uint64_t word;
+
+    if (f == NULL)
+        return NULL;
+    word = sl_load_acquire(&f->word); /* [park.1] */
+    do { /* repeats if somebody asks for the cancel meanwhile */
+        if (SL_WORD_STATE(word) != SL_WAITING_IO || sl_op_user_data(f, word) != user_data)
+            return NULL;
+        f->op_result = result;
+    } while (!sl_cas_acq_rel(&f->word, &word, SL_WORD(SL_WORD_SEQUENCE(word), SL_WORD_ARM(word), SL_WON))); /* [park.2] */
+    return f;
+}
+
+static void complete(struct sl_worker *w, const struct sl_completion *c, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t who = (uint32_t)(c[i].user_data >> 32), tag = (uint32_t)(c[i].user_data >> 8) & 0xffffff;
+        struct sl_fiber *f;
+
+        switch ((enum sl_completion_kind)(c[i].user_data & 0xff)) {
+        case SL_KIND_OP:
+            sl_owner_add(&w->counters.io_completed, 1);
+            f = complete_op(c[i].user_data, c[i].result);
+            if (f == NULL)
+                break;
+            sl_owner_add(&w->counters.wakes, 1);
+            if (!w->rt->chaos || !sl_send_elsewhere(w, f))
+                sl_push_ready(w, f);
+            break;
+        case SL_KIND_POLL:
+            sl_owner_add(&w->counters.io_completed, 1);
+            sl_fd_poll_done((int)who, tag, c[i].result);
+            break;
+        case SL_KIND_DOORBELL: /* it has done its work by ending the sleep; re-arming is seen to under the lock */
+        case SL_KIND_CANCEL:
+            break;
+        }
+    }
+    if (n > 1 || w->thread.current != NULL)
+        sl_look_for_sleepers(w);
+}
+
+bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
+{
+    struct sl_completion c[SL_REAP_MAX];
+    uint32_t queued = sl_deque_count(&w->deque), room = SL_DEQUE_CAP - queued;
+    unsigned n;
+
+    /* No more than the deque has room for: the CQ is the rest of that queue. Behind an overflow list a batch at a time, or it would starve. */
+    if (room > SL_REAP_MAX || sl_queue_count(&w->overflow) > 0)
+        room = SL_REAP_MAX;
+    n = sl_ring_reap(&of->ring, c, room);
+    for (unsigned i = 0; i < n; i++)
+        if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL && !(c[i].flags & IORING_CQE_F_MORE))
+            of->doorbell_armed = false;
+    sl_lock_release(&of->ring.cq_lock);
+    complete(w, c, n);
+    return n > 0;
+}
+
+bool sl_reap(struct sl_worker *w, struct sl_worker *of)
+{
+    if (!sl_ring_has_completions(&of->ring) || !sl_lock_try(&of->ring.cq_lock))
+        return false;
+    return sl_reap_locked(w, of);
+}
+
+/* ---- cancelling ---- */
+
+static bool queue_cancel(struct sl_worker *w, uint64_t user_data)
+{
+    struct io_uring_sqe *sqe = get_sqe(w);
+
+    if (sqe == NULL)
+        return false;
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = user_data;
+    sqe->user_data = sl_user_data(0, 0, SL_KIND_CANCEL);
+    published(w);
+    return true;
+}
+
+/* An errand, pinned to the worker whose ring has the operation. */
+static int cancel_errand(void *arg)
+{
+    while (!queue_cancel(sl_worker_here(), (uint64_t)(uintptr_t)arg))
+        sley_yield();
+    return 0;
+}
+
+void sl_ring_cancel(struct sl_worker *of, uint64_t user_data)
+{
+    struct sl_worker *w = sl_worker_here();
+
+    if (w == of && queue_cancel(w, user_data))
+        return;
+    if (w != NULL && of->rt->sync_cancel) {
+        sl_ring_submit(&of->ring, false); /* the operation must be the kernel's before it can be cancelled there */
+        if (sl_ring_unsubmitted(&of->ring) == 0) {
+            sl_ring_sync_cancel(&of->ring, user_data);
+            return;
+        }
+    }
+    while (sl_errand(of->rt, of, cancel_errand, (void *)(uintptr_t)user_data) < 0)
+        sl_thread_yield(); /* no memory for a control block: the request may not be dropped (O3), and blocks come back as fibers end */
+}
+
+void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm)
+{
+    for (;;) {
+        uint64_t word = sl_load_acquire(&f->word); /* [cancel.1] behind the canceller's fence */
+        unsigned ring = sl_load_relaxed(&f->op_ring); /* of this operation if the compare-and-swap below succeeds */
+
+        if (SL_WORD_SEQUENCE(word) != sequence || SL_WORD_STATE(word) == SL_IDLE || SL_WORD_STATE(word) == SL_WON)
+            return;
+        if (SL_WORD_STATE(word) == SL_WAITING_IO) {
+            if (SL_WORD_ARM(word) != SL_ARM_EVENT)
+                return; /* somebody has asked */
+            if (sl_cas_acq_rel(&f->word, &word, SL_WORD(sequence, arm, SL_WAITING_IO))) {
+                if (f->flags & SL_FIBER_THREAD)
+                    sl_thread_io_wake(f);
+                else
+                    sl_ring_cancel(f->scope->rt->workers[ring], sl_op_user_data(f, sequence));
+                return;
+            }
+        } else {
+            sl_cpu_relax(); /* ARMING: tens of nanoseconds from here to the kernel, unless the processor is somebody else's */
+            sl_thread_yield();
+        }
+    }
+}
+
+/* ---- polls of descriptors' records ---- */
+
+void sl_poll_reserve(unsigned n)
+{
+    struct sl_worker *w = sl_worker_here();
+
+    while (w->ring.sq_local - sl_load_acquire(w->ring.sq_head) + n > w->ring.sq_entries) { /* [ring.1] */
+        sl_submit(w);
+        sl_reap(w, w); /* the kernel refuses while completions overflow */
+    }
+}
+
+struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag)
+{
+    struct sl_worker *w = sl_worker_here();
+    struct io_uring_sqe *sqe = sl_ring_sqe(&w->ring); /* sl_poll_reserve made room */
+
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = fd;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    events = events << 16 | events >> 16;
+#endif
+    sqe->poll32_events = events;
+    sqe->user_data = sl_user_data((uint32_t)fd, tag, SL_KIND_POLL);
+    published(w);
+    return w;
+}
+
+void sl_poll_cancel(struct sl_worker *w, int fd, uint32_t tag)
+{
+    sl_ring_cancel(w, sl_user_data((uint32_t)fd, tag, SL_KIND_POLL));
+}
+
+/* ---- the doorbell ---- */
+
+void sl_doorbell_arm(struct sl_worker *w)
+{
+    struct io_uring_sqe *sqe = get_sqe(w);
+
+    if (sqe == NULL)
+        return; /* the sleep ends at once with the ring full, and comes back here */
+    sqe->opcode = IORING_OP_POLL_ADD;
+    sqe->fd = w->doorbell_fd;
+    sqe->len = IORING_POLL_ADD_MULTI;
+    sqe->poll32_events = POLLIN;
+    sqe->user_data = sl_user_data(0, 0, SL_KIND_DOORBELL);
+    sl_ring_publish(&w->ring);
+    w->doorbell_armed = true;
+}
+
+void sl_doorbell_ring(struct sl_worker *w)
+{
+    uint64_t one = 1;
+    ssize_t rc = write(w->doorbell_fd, &one, sizeof one); /* fails only when the count is full: then it is readable anyway */
+
+    (void)rc;
+}

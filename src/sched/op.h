@@ -1,0 +1,50 @@
+/* op.h - one operation handed to the kernel through a ring, described without the ring's structures, so that every backend (and a
+ * simulator) can take it.
+ *
+ *   O1  From WAITING_IO to the final completion the operation's buffers belong to the kernel: the fiber does not return before.
+ *   O2  A completion finds its fiber by (index 32, sequence 24, kind 8); one that comes late meets a sequence that has moved on.
+ *   O3  Cancel is asked for once: by whoever moves (sequence, WAITING_IO, arm 0) to an arm that says why. It only asks; the final
+ *       completion ends the wait. A result that raced with it wins. */
+#ifndef SL_OP_H
+#define SL_OP_H
+
+#include "sched/park.h"
+
+struct sl_worker;
+
+struct sl_op {
+    uint8_t  code;    /* the kernel's IORING_OP_ numbers */
+    uint16_t ioprio;  /* as in an SQE */
+    int32_t  fd;
+    uint64_t addr;
+    uint64_t off;
+    uint32_t len;
+    uint32_t flags;   /* the op_flags word of an SQE: rw_flags, msg_flags, open_flags, statx_flags... */
+};
+
+/* Hand op to this worker's ring and park until its final completion. The fiber (never a plain thread) has called sl_wait_begin.
+ * The kernel's result; or, if the operation was cancelled, -ETIMEDOUT, -ECANCELED or -EBADF by who asked. -EAGAIN, -EBUSY, -ENOMEM: the
+ * kernel did not take it. */
+int sl_op_park(struct sl_fiber *f, const struct sl_op *op);
+
+/* Ask for the cancel of the operation that f began as `sequence`, because of `arm`. From any thread. If f is still on its way to the
+ * kernel this waits for it, tens of nanoseconds. */
+void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm);
+
+/* Polls that belong to a descriptor's record rather than to a fiber. A poll is one-shot; its end is told to sl_fd_poll_done.
+ * sl_poll_reserve makes room for `n` submissions and may enter the kernel, so call it before taking a lock; only on a worker.
+ * sl_poll_arm then cannot fail; it returns the worker whose ring has the poll. `tag` is 24 bits, with fd it names the poll. */
+void sl_poll_reserve(unsigned n);
+struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag);
+void sl_poll_cancel(struct sl_worker *w, int fd, uint32_t tag); /* ask; sl_fd_poll_done still comes. From any thread, no lock held */
+
+/* Provided by src/io: the poll named (fd, tag) has ended with revents or -errno. On a worker, outside all locks. */
+void sl_fd_poll_done(int fd, uint32_t tag, int result);
+
+/* Provided by src/io: a plain thread blocks in the system call of f's wait; interrupt it, its arm has been set. */
+void sl_thread_io_wake(struct sl_fiber *f);
+
+/* Provided by src/io: rt's workers have ended; its rings are about to go, and polls in them with them. */
+void sl_fd_runtime_gone(struct sley_runtime *rt);
+
+#endif

@@ -1,0 +1,459 @@
+/* runtime.c - creating, starting, stopping and destroying a runtime, and sley_run on top of it (sley/runtime.h).
+ *
+ * Stopping, step by step:
+ *   1  `draining` is set, a membarrier made, every worker's doorbell rung. A worker about to sleep adds up what was started and what has
+ *      ended (sl_drain_check); the one that finds them equal wakes who waits.
+ *   2  at the deadline the root scope is cancelled, on a worker; after drain_ns the fibers still there are listed: -EBUSY.
+ *   3  no fiber is left: `stopping` is set, doorbells rung; workers leave their loops, give caches back, end; they are joined.
+ *   4  the rings' polls of descriptor records are forgotten, rings and stacks go.
+ * order [drain.1]: a worker counts `started` before the fiber can run, and `ended` (release) after it ran; the sum reads every `ended`
+ * (acquire) first and every `started` after. Since a fiber is started before it ends, equal sums mean that between the two readings there
+ * was none. The setter of `draining` makes a membarrier (or both sides fence), so a worker that goes to sleep later sees it. */
+#include "sched/worker.h"
+
+#include "plat/cpu.h"
+#include "plat/futex.h"
+#include "sched/op.h"
+#include "sched/options.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <sley/obs.h>
+#include <sley/time.h>
+
+#define WORKER_THREAD_STACK ((size_t)64 << 10) /* glibc's alloca limit follows it: 17 KB instead of 64 on fibers' stacks */
+
+/* ---- log ---- */
+
+void sl_log(const sley_runtime *rt, const char *format, ...)
+{
+    char line[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (rt->options.on_log != NULL)
+        rt->options.on_log(rt->options.ctx, line);
+    else if (rt->log_stderr)
+        fprintf(stderr, "%s: %s\n", rt->options.name, line);
+}
+
+/* ---- a worker ---- */
+
+static void block_asynchronous_signals(sigset_t *old)
+{
+    static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
+    sigset_t block;
+
+    sigfillset(&block);
+    for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
+        sigdelset(&block, synchronous[i]);
+    pthread_sigmask(SIG_BLOCK, &block, old);
+}
+
+static void pin_to_cpu(unsigned number)
+{
+    cpu_set_t mask, one;
+
+    if (sched_getaffinity(0, sizeof mask, &mask) != 0 || CPU_COUNT(&mask) == 0)
+        return;
+    number %= (unsigned)CPU_COUNT(&mask);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &mask) && number-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one);
+            return;
+        }
+}
+
+static void *worker_main(void *arg)
+{
+    struct sl_worker *w = arg;
+    char name[24];
+
+    w->thread.errno_slot = &errno;
+    sl_thread_local_self = &w->thread;
+    sl_store_relaxed(&w->cpu_slot, sl_rseq_cpu_slot());
+    snprintf(name, sizeof name, "%.10s/%u", w->rt->options.name, w->number);
+    name[15] = '\0'; /* the kernel keeps 15 characters */
+    pthread_setname_np(pthread_self(), name);
+    if (w->rt->options.pinning == SLEY_PINNING_CPU)
+        pin_to_cpu(w->number);
+    if (sl_overflow_stack_init(&w->altstack) < 0)
+        w->altstack = NULL; /* an overflow is then a plain SIGSEGV */
+    sl_context_of_thread(&w->idle);
+    sl_worker_loop(w);
+    sl_context_fini(&w->idle);
+    if (w->altstack != NULL)
+        sl_overflow_stack_fini(w->altstack);
+    sl_thread_local_self = NULL;
+    return NULL;
+}
+
+static void worker_destroy(struct sl_worker *w)
+{
+    if (w == NULL)
+        return;
+    sl_stack_cache_drain(w->rt->stacks, &w->stacks);
+    sl_fiber_cache_drain(&w->fibers);
+    sl_timer_heap_fini(&w->timers);
+    if (w->doorbell_fd >= 0)
+        close(w->doorbell_fd);
+    if (w->ring.fd >= 0)
+        sl_ring_fini(&w->ring);
+    free(w->seen_ticks);
+    free(w);
+}
+
+static int worker_create(sley_runtime *rt, unsigned number)
+{
+    size_t bytes = (sizeof(struct sl_worker) + 63) & ~(size_t)63;
+    struct sl_worker *w = aligned_alloc(64, bytes);
+    int rc;
+
+    if (w == NULL)
+        return -ENOMEM;
+    memset(w, 0, bytes);
+    rt->workers[number] = w;
+    w->thread.worker = w;
+    w->thread.rt = rt;
+    w->rt = rt;
+    w->number = (uint16_t)number;
+    w->random = UINT64_C(0x9e3779b97f4a7c15) * (number + 1);
+    w->ring.fd = -1;
+    sl_timer_heap_init(&w->timers, (uint16_t)number);
+    w->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (w->doorbell_fd < 0)
+        return -errno;
+    w->seen_ticks = calloc(rt->worker_count, sizeof *w->seen_ticks);
+    if (w->seen_ticks == NULL)
+        return -ENOMEM;
+    rc = sl_ring_init(&w->ring, rt->options.ring_entries);
+    if (rc < 0)
+        w->ring.fd = -1;
+    return rc;
+}
+
+/* ---- create, start ---- */
+
+static void free_runtime(sley_runtime *rt)
+{
+    if (rt->workers != NULL)
+        for (unsigned i = 0; i < rt->worker_count; i++)
+            worker_destroy(rt->workers[i]);
+    free(rt->workers);
+    if (rt->stacks != NULL)
+        sl_stack_pool_destroy(rt->stacks);
+    pthread_mutex_destroy(&rt->control);
+    free(rt);
+}
+
+static const char *ring_error(int rc)
+{
+    switch (rc) {
+    case -EPERM:
+        return "refused (EPERM): a container's seccomp profile or kernel.io_uring_disabled forbids it";
+    case -ENOSYS:
+        return "not in this kernel (ENOSYS)";
+    case -ENOMEM:
+        return "out of memory (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l) or set SLEY_WORKERS or SLEY_RING_ENTRIES lower";
+    case -EMFILE:
+    case -ENFILE:
+        return "out of descriptors (EMFILE): raise RLIMIT_NOFILE (ulimit -n) or set SLEY_WORKERS lower";
+    default:
+        return "not usable";
+    }
+}
+
+int sley_runtime_create(sley_runtime **out, const sley_options *options)
+{
+    sley_options resolved;
+    sley_runtime *rt;
+    bool chaos, log_stderr;
+    int rc;
+
+    if (out == NULL)
+        return -EINVAL;
+    rc = sl_options_resolve(&resolved, options, &chaos, &log_stderr);
+    if (rc < 0)
+        return rc;
+    rc = sl_stack_guard_wanted(); /* SLEY_GUARD */
+    if (rc < 0)
+        return rc;
+    if (resolved.backend == SLEY_BACKEND_EPOLL) {
+        fprintf(stderr, "sley: SLEY_BACKEND=epoll: this version has the io_uring backend only\n");
+        return -EOPNOTSUPP;
+    }
+    rt = aligned_alloc(64, (sizeof *rt + 63) & ~(size_t)63);
+    if (rt == NULL)
+        return -ENOMEM;
+    memset(rt, 0, sizeof *rt);
+    pthread_mutex_init(&rt->control, NULL);
+    rt->options = resolved;
+    rt->chaos = chaos;
+    rt->log_stderr = log_stderr;
+    rt->root.rt = rt;
+    rt->root.isolated = 1;
+    rt->worker_count = resolved.workers;
+    sl_use_membarrier = sl_membarrier_ready();
+    sl_idle_init(&rt->idle, rt->worker_count);
+    rt->stacks = sl_stack_pool_create(resolved.stack_bytes);
+    rt->workers = calloc(rt->worker_count, sizeof(struct sl_worker *));
+    rc = rt->stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
+    for (unsigned i = 0; i < rt->worker_count && rc == 0; i++)
+        if ((rc = worker_create(rt, i)) < 0)
+            fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", i + 1, rt->worker_count, ring_error(rc), strerror(-rc));
+    if (rc < 0) {
+        free_runtime(rt);
+        return rc;
+    }
+    sl_overflow_report_install();
+    rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
+    sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);
+    *out = rt;
+    return 0;
+}
+
+static void ring_all(sley_runtime *rt)
+{
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        sl_doorbell_ring(rt->workers[i]);
+}
+
+static void join_workers(sley_runtime *rt, unsigned n)
+{
+    sl_store_release(&rt->stopping, 1);
+    sl_fence_seq_cst(); /* [idle.1] stopping is one of the things a sleeper looks for */
+    ring_all(rt);
+    for (unsigned i = 0; i < n; i++)
+        pthread_join(rt->workers[i]->pthread, NULL);
+    sl_fd_runtime_gone(rt);
+    rt->state = SL_RT_STOPPED;
+}
+
+static int start_locked(sley_runtime *rt)
+{
+    pthread_attr_t attr;
+    sigset_t old;
+    int rc = 0;
+    unsigned n = 0;
+
+    if (rt->state != SL_RT_CREATED)
+        return -EALREADY;
+    pthread_attr_init(&attr);
+#if !defined(SL_ASAN) && !defined(SL_TSAN) /* sanitizers need more of it */
+    pthread_attr_setstacksize(&attr, WORKER_THREAD_STACK);
+#endif
+    block_asynchronous_signals(&old);
+    for (; n < rt->worker_count && rc == 0; n++)
+        rc = -pthread_create(&rt->workers[n]->pthread, &attr, worker_main, rt->workers[n]);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc < 0) {
+        join_workers(rt, n - 1);
+        return rc;
+    }
+    rt->state = SL_RT_RUNNING;
+    sl_log(rt, "%u workers, %s", rt->worker_count, rt->backend);
+    return 0;
+}
+
+int sley_runtime_start(sley_runtime *rt)
+{
+    int rc;
+
+    if (rt == NULL)
+        return -EINVAL;
+    pthread_mutex_lock(&rt->control);
+    rc = start_locked(rt);
+    pthread_mutex_unlock(&rt->control);
+    return rc;
+}
+
+int sley_runtime_submit(sley_runtime *rt, sley_fn *fn, void *arg)
+{
+    if (rt == NULL || fn == NULL)
+        return -EINVAL;
+    if (sl_load_acquire(&rt->stopping)) /* hint: who submits to a runtime that another thread stops must order the two */
+        return -ECANCELED;
+    return sl_go(&rt->root, fn, arg);
+}
+
+const char *sley_runtime_backend(const sley_runtime *rt)
+{
+    return rt != NULL ? rt->backend : "";
+}
+
+/* ---- stop ---- */
+
+static uint64_t sum_ended(const sley_runtime *rt)
+{
+    uint64_t n = 0;
+
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        n += sl_load_acquire(&rt->workers[i]->counters.ended); /* [drain.1] */
+    return n;
+}
+
+static uint64_t sum_started(const sley_runtime *rt)
+{
+    uint64_t n = sl_load_acquire(&rt->outside.started);
+
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        n += sl_load_acquire(&rt->workers[i]->counters.started); /* [drain.1] */
+    return n;
+}
+
+static bool nobody_left(const sley_runtime *rt)
+{
+    uint64_t ended = sum_ended(rt);
+
+    return ended == sum_started(rt);
+}
+
+void sl_drain_check(sley_runtime *rt)
+{
+    if (nobody_left(rt)) {
+        sl_store_release(&rt->drained, 1);
+        sl_futex_wake(&rt->drained, 1);
+    }
+}
+
+/* Wait until no fiber is left, at most until deadline (again: or until the root scope is cancelled, if `until_cancelled`). */
+static bool wait_drained(sley_runtime *rt, sley_time deadline, bool until_cancelled)
+{
+    while (!sl_load_acquire(&rt->drained)) {
+        if (deadline != SLEY_FOREVER && sl_clock_ns() >= deadline)
+            return false;
+        if (until_cancelled && sl_load_acquire(&rt->root.cancelled))
+            return false;
+        sl_futex_wait(&rt->drained, 0, deadline);
+    }
+    return true;
+}
+
+static int cancel_root(void *arg)
+{
+    sl_scope_cancel(arg);
+    return 0;
+}
+
+static void list_who_is_left(const sley_runtime *rt)
+{
+    fprintf(stderr, "sley: these fibers were told to stop and have not, %lld ms ago:\n", (long long)(rt->options.drain_ns / 1000000));
+    sley_dump(rt, STDERR_FILENO);
+}
+
+/* Steps 1 to 3 of the top of the file. */
+static int stop_locked(sley_runtime *rt, sley_time deadline)
+{
+    if (rt->state == SL_RT_STOPPED)
+        return 0;
+    if (rt->state == SL_RT_CREATED) {
+        if (nobody_left(rt)) {
+            rt->state = SL_RT_STOPPED;
+            return 0;
+        }
+        int rc = start_locked(rt); /* what was submitted runs */
+
+        if (rc < 0)
+            return rc;
+    }
+    sl_store_release(&rt->drained, 0);
+    sl_store_release(&rt->draining, 1);
+    if (sl_use_membarrier)
+        sl_membarrier(); /* [drain.1] */
+    sl_fence_seq_cst();
+    ring_all(rt);
+    if (!wait_drained(rt, deadline, rt->run)) {
+        if (sl_errand(rt, NULL, cancel_root, &rt->root) < 0)
+            sl_scope_cancel(&rt->root);
+        if (!wait_drained(rt, sley_after(rt->options.drain_ns), false)) {
+            list_who_is_left(rt);
+            if (!rt->run) {
+                sl_store_release(&rt->draining, 0);
+                return -EBUSY;
+            }
+            wait_drained(rt, SLEY_FOREVER, false); /* sley_run's caller owns what the fibers use: it may not return before them */
+        }
+    }
+    join_workers(rt, rt->worker_count);
+    return 0;
+}
+
+int sley_runtime_stop(sley_runtime *rt, sley_time deadline)
+{
+    int rc;
+
+    if (rt == NULL)
+        return -EINVAL;
+    rc = sl_deadline_check(deadline);
+    if (rc < 0)
+        return rc;
+    if (sl_worker_here() != NULL)
+        return -EDEADLK; /* it would block a worker, maybe one of its own */
+    pthread_mutex_lock(&rt->control);
+    rc = stop_locked(rt, deadline);
+    pthread_mutex_unlock(&rt->control);
+    return rc;
+}
+
+void sley_runtime_destroy(sley_runtime *rt)
+{
+    if (rt == NULL)
+        return;
+    SLEY_ASSERT(sl_worker_here() == NULL, "sley_runtime_destroy", "called on a fiber");
+    while (sley_runtime_stop(rt, SLEY_NOW) == -EBUSY) /* their stacks cannot be freed under them */
+        ;
+    free_runtime(rt);
+}
+
+/* ---- run ---- */
+
+struct first {
+    sley_fn *fn;
+    void    *arg;
+    int      result;
+};
+
+static int run_first(void *arg)
+{
+    struct first *f = arg;
+
+    return f->result = f->fn(f->arg);
+}
+
+int sley_run(const sley_options *options, sley_fn *fn, void *arg)
+{
+    struct first first = { fn, arg, 0 };
+    sley_runtime *rt;
+    int rc;
+
+    if (fn == NULL)
+        return -EINVAL;
+    if (sl_worker_here() != NULL)
+        return -EDEADLK;
+    rc = sley_runtime_create(&rt, options);
+    if (rc < 0)
+        return rc;
+    rt->run = true;
+    rt->root.isolated = 0;
+    rc = sley_runtime_start(rt);
+    if (rc == 0) {
+        rc = sley_runtime_submit(rt, run_first, &first);
+        sley_runtime_stop(rt, SLEY_FOREVER);
+        if (rc == 0)
+            rc = sl_load_acquire(&rt->root.error) != 0 ? sl_load_acquire(&rt->root.error) : first.result;
+    }
+    sley_runtime_destroy(rt);
+    return rc;
+}

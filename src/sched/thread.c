@@ -1,0 +1,86 @@
+/* thread.c - plain threads: a control block for one that waits, made at its first wait, given back when the thread ends. */
+#include "sched/worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+__thread struct sl_thread *sl_thread_local_self;
+
+static pthread_key_t end_key;
+static pthread_once_t end_once = PTHREAD_ONCE_INIT;
+
+#if !defined(__x86_64__) && !defined(__aarch64__)
+struct sl_thread *sl_self_call(void);
+__attribute__((noinline)) struct sl_thread *sl_self_call(void)
+{
+    struct sl_thread *self = sl_thread_local_self;
+
+    __asm__ volatile("" : "+r"(self) : : "memory");
+    return self;
+}
+#endif
+
+static void thread_ends(void *arg)
+{
+    struct sl_thread *t = arg;
+
+    sl_thread_local_self = NULL;
+    sl_fiber_free(NULL, t->current);
+    free(t);
+}
+
+static void make_key(void)
+{
+    if (pthread_key_create(&end_key, thread_ends) != 0)
+        sl_die_library(__FILE__, __LINE__, "no thread key for plain threads is left");
+}
+
+struct sl_thread *sl_self_create(void)
+{
+    struct sl_thread *t = calloc(1, sizeof *t);
+    struct sl_fiber *f = sl_fiber_alloc(NULL);
+
+    if (t == NULL || f == NULL)
+        sl_die_library(__FILE__, __LINE__, "no memory for the block of a plain thread");
+    f->flags = SL_FIBER_THREAD;
+    f->scope = &sl_scope_nowhere;
+    sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE);
+    sl_store_relaxed(&f->timer.key, SL_TIME_NONE);
+    sl_store_relaxed(&f->timer.heap, 0);
+    t->current = f;
+    pthread_once(&end_once, make_key);
+    pthread_setspecific(end_key, t);
+    sl_thread_local_self = t;
+    return t;
+}
+
+int sley_runtime_attach(sley_runtime *rt)
+{
+    struct sl_thread *t = sl_self();
+
+    if (rt == NULL || t->worker != NULL)
+        return -EINVAL;
+    if (t->rt != NULL)
+        return -EALREADY;
+    t->rt = rt;
+    t->current->scope = &rt->root;
+    return 0;
+}
+
+void sley_runtime_detach(void)
+{
+    struct sl_thread *t = sl_self_or_null();
+
+    if (t == NULL || t->worker != NULL)
+        return;
+    t->rt = NULL;
+    t->current->scope = &sl_scope_nowhere;
+}
+
+sley_runtime *sley_runtime_current(void)
+{
+    struct sl_thread *t = sl_self_or_null();
+
+    return t != NULL ? t->rt : NULL;
+}

@@ -1,0 +1,173 @@
+/* stress_chan.c - many senders and receivers, fibers and threads, every form of call, timeouts and closes that race with them: every
+ * message that went comes exactly once, whole, and in the order in which its sender sent it. The seed decides what each of them does. */
+#include "../scenario.h"
+
+enum { ROUNDS = 40, ENDS_MAX = 6, EACH = 1200, BATCH = 7, WORDS_MAX = 8 };
+
+static uint64_t seed;
+
+static struct {
+    sley_chan *ch;
+    size_t words;  /* of a message; 0: no bytes, only counted */
+    int senders, receivers;
+    int close_early;
+    _Atomic(int) sending;
+    _Atomic(unsigned) came; /* messages received */
+    _Atomic(unsigned char) seen[ENDS_MAX][EACH];
+} line;
+
+struct end {
+    struct actor actor;
+    int number;
+    unsigned went; /* messages sent */
+    uint64_t random;
+};
+
+static void write_message(uint64_t *m, uint64_t id)
+{
+    for (size_t w = 0; w < line.words; w++)
+        m[w] = w == 0 ? id : mix(id + w);
+}
+
+static sley_time some_deadline(uint64_t *random)
+{
+    switch (below(random, 4)) {
+    case 0: return SLEY_NOW;
+    case 1: return sley_after(below(random, 30) * SLEY_US);
+    default: return SLEY_FOREVER;
+    }
+}
+
+static int sender(void *arg)
+{
+    struct end *e = arg;
+    uint64_t m[BATCH * WORDS_MAX];
+    int rc = 0;
+
+    while (e->went < EACH) {
+        unsigned n = below(&e->random, 3) ? 1 : 1 + below(&e->random, BATCH);
+        sley_time deadline = some_deadline(&e->random);
+
+        if (n > EACH - e->went)
+            n = EACH - e->went;
+        for (unsigned i = 0; i < n; i++)
+            write_message(m + i * line.words, (uint64_t)e->number << 32 | (e->went + i));
+        if (n == 1 && below(&e->random, 2)) {
+            rc = sley_chan_send(line.ch, m, deadline);
+            rc = rc == 0 ? 1 : rc;
+        } else {
+            rc = sley_chan_send_n(line.ch, m, n, deadline);
+        }
+        if (rc == -EPIPE)
+            break;
+        EXPECT(rc > 0 ? rc <= (int)n : rc == -ETIMEDOUT && deadline != SLEY_FOREVER);
+        if (rc > 0)
+            e->went += rc;
+        else
+            give_way();
+    }
+    EXPECT(rc != -EPIPE || line.close_early);
+    if (--line.sending == 0)
+        sley_chan_close(line.ch);
+    return 0;
+}
+
+static void look_at_message(const uint64_t *m, unsigned *next)
+{
+    unsigned from = m[0] >> 32, number = (uint32_t)m[0];
+
+    EXPECT(from < (unsigned)line.senders && number < EACH);
+    if (from >= (unsigned)line.senders || number >= EACH)
+        return;
+    for (size_t w = 1; w < line.words; w++)
+        EXPECT(m[w] == mix(m[0] + w));
+    EXPECT(number >= next[from]); /* what one sender sent stays in order */
+    next[from] = number + 1;
+    EXPECT(line.seen[from][number]++ == 0);
+}
+
+static int receiver(void *arg)
+{
+    struct end *e = arg;
+    uint64_t m[BATCH * WORDS_MAX];
+    unsigned next[ENDS_MAX] = { 0 };
+    int rc = -1;
+
+    while (rc != 0) {
+        unsigned n = below(&e->random, 3) ? 1 : 1 + below(&e->random, BATCH);
+        sley_time deadline = some_deadline(&e->random);
+
+        rc = n == 1 && below(&e->random, 2) ? sley_chan_recv(line.ch, m, deadline) : sley_chan_recv_n(line.ch, m, n, deadline);
+        EXPECT(rc >= 0 ? rc <= (int)n : rc == -ETIMEDOUT && deadline != SLEY_FOREVER);
+        if (rc > 0)
+            line.came += rc;
+        for (int i = 0; i < rc && line.words > 0; i++)
+            look_at_message(m + i * line.words, next);
+        if (rc < 0)
+            give_way();
+    }
+    return 0;
+}
+
+/* Close while they send and receive, after as many messages as chance will have it. */
+static int closer(void *arg)
+{
+    struct end *e = arg;
+    unsigned after = below(&e->random, line.senders * EACH);
+
+    while (line.came < after && line.sending > 0)
+        give_way();
+    sley_chan_close(line.ch);
+    return 0;
+}
+
+SCENARIO(chan_stress_every_message_comes_once)
+{
+    static const size_t capacities[] = { 0, 0, 1, 2, 3, 7, 64, 1024 }, words[] = { 1, 1, 2, 3, 4, 8, 0 };
+    static struct end senders[ENDS_MAX], receivers[ENDS_MAX], ender;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t random = mix(seed + round);
+        unsigned went = 0;
+
+        memset(&line, 0, sizeof line);
+        line.words = words[below(&random, 7)];
+        line.ch = sley_chan_create(line.words * 8, capacities[below(&random, 8)]);
+        line.senders = 1 + below(&random, ENDS_MAX);
+        line.receivers = 1 + below(&random, ENDS_MAX);
+        line.close_early = below(&random, 3) == 0;
+        line.sending = line.senders;
+        for (int i = 0; i < line.senders + line.receivers + line.close_early; i++) {
+            int n = i < line.senders ? i : i - line.senders;
+            struct end *e = i < line.senders ? &senders[n] : n < line.receivers ? &receivers[n] : &ender;
+
+            *e = (struct end){ .number = n, .random = mix(random + i) };
+            actor_start_as(&e->actor, scene.cast == THREADS || (scene.cast == FIBER_AND_THREADS && below(&random, 2)),
+                           e == &ender ? closer : i < line.senders ? sender : receiver, e);
+        }
+        for (int i = 0; i < line.senders; i++)
+            actor_result(&senders[i].actor);
+        for (int i = 0; i < line.receivers; i++)
+            actor_result(&receivers[i].actor);
+        if (line.close_early)
+            actor_result(&ender.actor);
+        for (int i = 0; i < line.senders; i++) {
+            went += senders[i].went;
+            for (unsigned n = 0; n < EACH && line.words > 0; n++)
+                EXPECT(line.seen[i][n] == (n < senders[i].went));
+        }
+        EXPECT(line.came == went);
+        EXPECT(sley_chan_len(line.ch) == 0);
+        sley_chan_destroy(line.ch);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(chan_stress_every_message_comes_once),
+    };
+
+    seed = test_seed();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

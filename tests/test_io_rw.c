@@ -1,0 +1,281 @@
+/* test_io_rw.c - reading and writing through files, pipes, sockets, eventfds and devices. */
+#include "io_scenario.h"
+
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+
+SCENARIO(read_and_write_move_the_position_of_a_file)
+{
+    char buf[16] = "";
+    int fd = make_file("position", "hello world", 11);
+
+    EXPECT(sley_read(fd, buf, 5, SLEY_FOREVER) == 5 && memcmp(buf, "hello", 5) == 0);
+    EXPECT(sley_write(fd, "_", 1, SLEY_FOREVER) == 1);
+    EXPECT(sley_read(fd, buf, sizeof buf, SLEY_FOREVER) == 5 && memcmp(buf, "world", 5) == 0);
+    EXPECT(sley_read(fd, buf, sizeof buf, SLEY_FOREVER) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(pread_and_pwrite_leave_the_position_alone)
+{
+    char buf[16] = "";
+    int fd = make_file("offsets", "0123456789", 10);
+
+    EXPECT(sley_pwrite(fd, "ab", 2, 3, SLEY_FOREVER) == 2);
+    EXPECT(sley_pread(fd, buf, 4, 2, SLEY_FOREVER) == 4 && memcmp(buf, "2ab5", 4) == 0);
+    EXPECT(sley_pread(fd, buf, 4, 10, SLEY_FOREVER) == 0);
+    EXPECT(sley_pread(fd, buf, 4, -1, SLEY_FOREVER) == -EINVAL && sley_pwrite(fd, buf, 4, -1, SLEY_FOREVER) == -EINVAL);
+    EXPECT(lseek(fd, 0, SEEK_CUR) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(a_file_that_is_not_in_the_cache_is_read)
+{
+    static unsigned char in[1 << 20], out[1 << 20];
+    int fd;
+
+    fill_pattern(in, sizeof in, 0);
+    fd = make_file("cold", in, sizeof in);
+    EXPECT(fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    EXPECT(sley_read_all(fd, out, sizeof out, SLEY_FOREVER) == sizeof out);
+    EXPECT(memcmp(in, out, sizeof in) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(a_file_in_memory_is_read_and_written)
+{
+    char name[] = "/dev/shm/sley-test-XXXXXX", buf[8];
+    int fd = mkstemp(name);
+
+    EXPECT(fd >= 0 && unlink(name) == 0);
+    EXPECT(sley_write(fd, "memory", 6, SLEY_NOW) == 6);
+    EXPECT(sley_pread(fd, buf, 8, 0, SLEY_NOW) == 6 && memcmp(buf, "memory", 6) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(read_all_stops_at_the_end_and_write_all_writes_all)
+{
+    static unsigned char in[300000], out[400000];
+    int fd = make_file("all", "", 0);
+
+    fill_pattern(in, sizeof in, 0);
+    EXPECT(sley_write_all(fd, in, sizeof in, SLEY_FOREVER) == 0);
+    EXPECT(lseek(fd, 0, SEEK_SET) == 0);
+    EXPECT(sley_read_all(fd, out, sizeof out, SLEY_FOREVER) == sizeof in && memcmp(in, out, sizeof in) == 0);
+    EXPECT(sley_read_all(fd, out, sizeof out, SLEY_FOREVER) == 0);
+    EXPECT(sley_read_all(fd, out, 0, SLEY_FOREVER) == 0 && sley_write_all(fd, in, 0, SLEY_FOREVER) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(a_pipe_wakes_its_reader_and_ends)
+{
+    char buf[16];
+    int p[2];
+    struct io_call c = { .call = call_read, .buf = buf, .bytes = sizeof buf };
+
+    EXPECT(pipe2(p, O_CLOEXEC) == 0);
+    c.fd = p[0];
+    io_call_start(&c);
+    EXPECT(sley_write(p[1], "abc", 3, SLEY_FOREVER) == 3);
+    EXPECT(io_call_result(&c) == 3 && memcmp(buf, "abc", 3) == 0);
+    EXPECT(sley_read(p[0], buf, sizeof buf, SLEY_NOW) == -ETIMEDOUT);
+    io_call_start(&c);
+    EXPECT(sley_close(p[1]) == 0);
+    EXPECT(io_call_result(&c) == 0);
+    EXPECT(sley_close(p[0]) == 0);
+}
+
+SCENARIO(a_nonblocking_pipe_wakes_its_reader)
+{
+    char buf[16];
+    int p[2];
+    struct io_call c = { .call = call_read, .buf = buf, .bytes = sizeof buf };
+
+    EXPECT(pipe2(p, O_CLOEXEC | O_NONBLOCK) == 0);
+    c.fd = p[0];
+    io_call_start(&c);
+    EXPECT(sley_write(p[1], "abc", 3, SLEY_FOREVER) == 3);
+    EXPECT(io_call_result(&c) == 3);
+    EXPECT(sley_close(p[0]) == 0 && sley_close(p[1]) == 0);
+}
+
+SCENARIO(a_full_pipe_makes_its_writer_wait)
+{
+    static unsigned char in[1 << 18], out[1 << 18];
+    int p[2];
+    struct io_call c = { .call = call_write_all, .buf = in, .bytes = sizeof in };
+
+    fill_pattern(in, sizeof in, 0);
+    EXPECT(pipe2(p, O_CLOEXEC) == 0);
+    c.fd = p[1];
+    io_call_start(&c);
+    EXPECT(sley_write(p[1], "x", 1, SLEY_NOW) == -ETIMEDOUT);
+    EXPECT(sley_write(p[1], "x", 1, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    EXPECT(sley_read_all(p[0], out, sizeof out, SLEY_FOREVER) == sizeof out);
+    EXPECT(io_call_result(&c) == 0 && memcmp(in, out, sizeof in) == 0);
+    EXPECT(sley_close(p[0]) == 0 && sley_close(p[1]) == 0);
+}
+
+SCENARIO(a_pipe_without_reader_breaks)
+{
+    int p[2];
+
+    EXPECT(pipe2(p, O_CLOEXEC) == 0 && close(p[0]) == 0);
+    EXPECT(sley_write(p[1], "abc", 3, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_write_all(p[1], "abc", 3, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_close(p[1]) == 0);
+}
+
+SCENARIO(an_eventfd_wakes_its_reader)
+{
+    uint64_t value = 0, five = 5;
+    struct io_call c = { .call = call_read, .buf = &value, .bytes = sizeof value, .fd = eventfd(0, EFD_CLOEXEC) };
+
+    EXPECT(sley_read(c.fd, &value, sizeof value, SLEY_NOW) == -ETIMEDOUT);
+    io_call_start(&c);
+    EXPECT(sley_write(c.fd, &five, sizeof five, SLEY_FOREVER) == sizeof five);
+    EXPECT(io_call_result(&c) == sizeof value && value == 5);
+    EXPECT(sley_close(c.fd) == 0);
+}
+
+SCENARIO(read_and_write_work_on_sockets)
+{
+    char buf[16];
+    int sv[2];
+    struct io_call c = { .call = call_read, .buf = buf, .bytes = sizeof buf };
+
+    make_pair(sv, SOCK_STREAM);
+    c.fd = sv[0];
+    io_call_start(&c);
+    EXPECT(sley_write(sv[1], "abc", 3, SLEY_FOREVER) == 3);
+    EXPECT(io_call_result(&c) == 3 && memcmp(buf, "abc", 3) == 0);
+    EXPECT(sley_pread(sv[0], buf, 1, 0, SLEY_FOREVER) == -ESPIPE);
+    EXPECT(sley_close(sv[1]) == 0);
+    EXPECT(sley_read(sv[0], buf, sizeof buf, SLEY_FOREVER) == 0);
+    EXPECT(sley_write(sv[0], "abc", 3, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_close(sv[0]) == 0);
+}
+
+SCENARIO(a_number_may_come_back_as_another_kind)
+{
+    char buf[4];
+    int sv[2], p[2], fd = make_file("kinds", "file", 4);
+
+    make_pair(sv, SOCK_STREAM);
+    EXPECT(sley_write(sv[0], "sock", 4, SLEY_FOREVER) == 4 && sley_read(sv[1], buf, 4, SLEY_FOREVER) == 4);
+    EXPECT(dup2(fd, sv[1]) == sv[1]); /* behind the library's back */
+    EXPECT(sley_read(sv[1], buf, 4, SLEY_FOREVER) == 4 && memcmp(buf, "file", 4) == 0);
+    EXPECT(pipe2(p, O_CLOEXEC) == 0 && dup2(p[0], sv[1]) == sv[1] && write(p[1], "pipe", 4) == 4);
+    EXPECT(sley_read(sv[1], buf, 4, SLEY_FOREVER) == 4 && memcmp(buf, "pipe", 4) == 0);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0 && sley_close(p[0]) == 0 && sley_close(p[1]) == 0 && sley_close(fd) == 0);
+}
+
+SCENARIO(bad_descriptors_and_buffers_are_errors)
+{
+    char buf[4];
+    int fd = make_file("bad", "0123", 4), dir = open(temp_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int gone = dup(fd), readonly = open(temp_path("bad"), O_RDONLY | O_CLOEXEC);
+
+    EXPECT(close(gone) == 0);
+    EXPECT(sley_read(gone, buf, 4, SLEY_FOREVER) == -EBADF && sley_write(gone, buf, 4, SLEY_FOREVER) == -EBADF);
+    EXPECT(sley_read(-1, buf, 4, SLEY_FOREVER) == -EBADF && sley_pread(INT_MAX, buf, 4, 0, SLEY_FOREVER) == -EBADF);
+    EXPECT(sley_write(readonly, buf, 4, SLEY_FOREVER) == -EBADF);
+    EXPECT(sley_read(dir, buf, 4, SLEY_FOREVER) == -EISDIR);
+    EXPECT(sley_read(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read(fd, buf, 4, SLEY_S) == -EINVAL); /* a length of time */
+    EXPECT(sley_close(fd) == 0 && sley_close(dir) == 0 && sley_close(readonly) == 0);
+}
+
+SCENARIO(a_file_that_vanishes_or_shrinks_is_read_as_far_as_it_is)
+{
+    char buf[10];
+    int fd = make_file("vanishing", "0123456789", 10);
+
+    EXPECT(unlink(temp_path("vanishing")) == 0);
+    EXPECT(sley_read(fd, buf, 5, SLEY_FOREVER) == 5);
+    EXPECT(ftruncate(fd, 7) == 0);
+    EXPECT(sley_read_all(fd, buf, 10, SLEY_FOREVER) == 2);
+    EXPECT(ftruncate(fd, 0) == 0);
+    EXPECT(sley_read(fd, buf, 10, SLEY_FOREVER) == 0);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(a_full_device_is_enospc)
+{
+    int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+    EXPECT(sley_write(fd, "abc", 3, SLEY_FOREVER) == -ENOSPC);
+    EXPECT(sley_write_all(fd, "abc", 3, SLEY_FOREVER) == -ENOSPC);
+    EXPECT(sley_close(fd) == 0);
+}
+
+SCENARIO(a_file_write_that_cannot_be_tried_says_so)
+{
+    char buf[4];
+    int fd = make_file("try", "0123", 4);
+    int rc = sley_write(fd, buf, 4, SLEY_NOW);
+
+    EXPECT(rc == 4 || rc == -ETIMEDOUT || rc == -EOPNOTSUPP);
+    EXPECT(sley_read(fd, buf, 4, SLEY_NOW) == (rc == 4 ? 0 : 4));
+    EXPECT(sley_close(fd) == 0);
+}
+
+static const char *small_disk; /* a file system of 64 KiB, if this process may mount one */
+
+static void fill_the_disk(void)
+{
+    static unsigned char in[100000];
+    char path[PATH_MAX];
+    int fd, n, written = 0;
+
+    snprintf(path, sizeof path, "%s/file", small_disk);
+    fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    fill_pattern(in, sizeof in, 0);
+    while ((n = sley_write(fd, in + written, sizeof in - written, SLEY_FOREVER)) > 0)
+        written += n;
+    EXPECT(n == -ENOSPC && written > 0 && written < (int)sizeof in);
+    EXPECT(lseek(fd, 0, SEEK_END) == written);
+    EXPECT(sley_close(fd) == 0 && unlink(path) == 0);
+}
+
+static void a_full_disk_is_enospc_and_what_was_written_stays(void **state)
+{
+    static char mounted[PATH_MAX];
+
+    snprintf(mounted, sizeof mounted, "%s", temp_path("disk"));
+    if (mkdir(mounted, 0700) != 0 || mount("none", mounted, "tmpfs", 0, "size=64k") != 0) {
+        rmdir(mounted);
+        skip();
+    }
+    small_disk = mounted;
+    for (size_t i = 0; i < sizeof casts / sizeof *casts; i++)
+        play(fill_the_disk, casts[i]);
+    assert_int_equal(umount(mounted), 0);
+    assert_int_equal(rmdir(mounted), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(read_and_write_move_the_position_of_a_file),
+        PLAYED(pread_and_pwrite_leave_the_position_alone),
+        PLAYED(a_file_that_is_not_in_the_cache_is_read),
+        PLAYED(a_file_in_memory_is_read_and_written),
+        PLAYED(read_all_stops_at_the_end_and_write_all_writes_all),
+        PLAYED(a_pipe_wakes_its_reader_and_ends),
+        PLAYED(a_nonblocking_pipe_wakes_its_reader),
+        PLAYED(a_full_pipe_makes_its_writer_wait),
+        PLAYED(a_pipe_without_reader_breaks),
+        PLAYED(an_eventfd_wakes_its_reader),
+        PLAYED(read_and_write_work_on_sockets),
+        PLAYED(a_number_may_come_back_as_another_kind),
+        PLAYED(bad_descriptors_and_buffers_are_errors),
+        PLAYED(a_file_that_vanishes_or_shrinks_is_read_as_far_as_it_is),
+        PLAYED(a_full_device_is_enospc),
+        PLAYED(a_file_write_that_cannot_be_tried_says_so),
+        cmocka_unit_test(a_full_disk_is_enospc_and_what_was_written_stays),
+    };
+
+    signal(SIGPIPE, SIG_IGN); /* plain threads get it; workers block it */
+    return cmocka_run_group_tests_name("io_rw", tests, make_temp_dir, remove_temp_dir);
+}
