@@ -322,20 +322,32 @@ SCENARIO(flags_are_the_systems)
 SCENARIO(a_send_to_a_slow_reader_waits_and_is_whole)
 {
     static unsigned char in[3 << 20], out[3 << 20];
-    int sv[2], rc;
+    int sv[2], small = 1 << 16;
     struct io_call c = { .call = call_send_all, .buf = in, .bytes = sizeof in };
 
     fill_pattern(in, sizeof in, 0);
     make_tcp_pair(sv);
+    EXPECT(setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small) == 0);
+    EXPECT(setsockopt(sv[1], SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
     c.fd = sv[0];
     io_call_start(&c);
-    do
-        rc = sley_send(sv[0], in, 1, MSG_DONTWAIT, SLEY_FOREVER); /* the buffer is full */
-    while (rc == 1 && io_call_waits(&c));
-    EXPECT(rc == -EAGAIN);
-    EXPECT(sley_send(sv[0], in, 1, 0, SLEY_NOW) == -ETIMEDOUT && sley_send(sv[0], in, 1, 0, sley_after(SLEY_MS)) == -ETIMEDOUT);
     EXPECT(sley_read_all(sv[1], out, sizeof out, SLEY_FOREVER) == sizeof out);
     EXPECT(io_call_result(&c) == 0 && memcmp(in, out, sizeof in) == 0);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
+SCENARIO(a_send_without_room_ends_at_its_deadline)
+{
+    static unsigned char in[4096];
+    int sv[2], n;
+
+    make_pair(sv, SOCK_STREAM);
+    while ((n = sley_send(sv[0], in, sizeof in, MSG_DONTWAIT, SLEY_FOREVER)) > 0)
+        ;
+    EXPECT(n == -EAGAIN);
+    EXPECT(sley_send(sv[0], in, 1, 0, SLEY_NOW) == -ETIMEDOUT && sley_send(sv[0], in, 1, 0, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    EXPECT(sley_send_all(sv[0], in, 1, 0, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    EXPECT(sley_write(sv[0], in, 1, sley_after(SLEY_MS)) == -ETIMEDOUT);
     EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
 }
 
@@ -398,6 +410,7 @@ int main(void)
         PLAYED(a_deadline_that_races_with_data_loses_none),
         PLAYED(flags_are_the_systems),
         PLAYED(a_send_to_a_slow_reader_waits_and_is_whole),
+        PLAYED(a_send_without_room_ends_at_its_deadline),
         PLAYED(a_peer_that_is_gone_is_an_error_and_no_signal),
         PLAYED(what_is_no_socket_says_so),
         PLAYED(no_descriptor_is_left),

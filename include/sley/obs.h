@@ -1,4 +1,4 @@
-/* sley/obs.h - look inside: counters, the list of fibers, traces. */
+/* sley/obs.h - look inside: counters, the list of fibers. */
 #ifndef SLEY_OBS_H
 #define SLEY_OBS_H
 
@@ -17,7 +17,7 @@ typedef struct sley_stats {
 } sley_stats;
 
 SLEY_API int  sley_stats_read(const struct sley_runtime *rt, sley_stats *out, size_t out_bytes); /* rt NULL: the current one; fills what both know */
-SLEY_API int  sley_dump(const struct sley_runtime *rt, int fd);      /* every fiber: number, name, scope, what it waits for, since when */
+SLEY_API int  sley_dump(const struct sley_runtime *rt, int fd);      /* a line on the runtime, then every fiber: number, name, scope, what it waits for, since when */
 
 SLEY_END_DECLS
 #endif

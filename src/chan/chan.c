@@ -102,6 +102,11 @@ static inline void unlink_node(sley_chan *ch, struct side *s, struct sl_wait_nod
 
 static inline uint32_t least(size_t a, size_t b) { return a < b ? a : b; }
 
+static inline char *after(char *msgs, size_t n, size_t elem_bytes) /* where the messages behind the first n are; NULL: nowhere */
+{
+    return msgs == NULL ? NULL : msgs + n * elem_bytes;
+}
+
 /* n messages from one place to another; `to` NULL drops them. The sizes that most have are moved in registers. */
 ALWAYS_INLINE void copy(char *to, const char *from, size_t elem_bytes, size_t n)
 {
@@ -137,9 +142,9 @@ ALWAYS_INLINE void move(sley_chan *ch, struct side *s, char *msgs, uint32_t n)
         s->slot = 0;
     if (run < n) {
         if (s == &ch->send)
-            copy(ch->ring, msgs + run * bytes, bytes, n - run);
+            copy(ch->ring, after(msgs, run, bytes), bytes, n - run);
         else
-            copy(msgs == NULL ? NULL : msgs + run * bytes, ch->ring, bytes, n - run);
+            copy(after(msgs, run, bytes), ch->ring, bytes, n - run);
         s->slot = n - run;
     }
     sl_store_release(&s->passed, passed(s) + n); /* [chan.2] [chan.3] */
@@ -185,7 +190,7 @@ ALWAYS_INLINE int give(sley_chan *ch, char *msgs, uint32_t n, struct sl_woken *w
         struct sl_wait_node *node = ch->recv.waiters.head;
         if (sl_claim(node, SL_ARM_EVENT)) {
             k = n == 1 ? 1 : least(node->count, n - went);
-            copy(node->data, msgs + went * bytes, bytes, k);
+            copy(node->data, after(msgs, went, bytes), bytes, k);
             node->result = k;
             went += k;
             sl_woken_add(woken, node->fiber);
@@ -194,7 +199,7 @@ ALWAYS_INLINE int give(sley_chan *ch, char *msgs, uint32_t n, struct sl_woken *w
     }
     k = went < n ? room_for(ch, n - went) : 0;
     if (k > 0)
-        move(ch, &ch->send, msgs + went * bytes, k);
+        move(ch, &ch->send, after(msgs, went, bytes), k);
     return went + k;
 }
 
@@ -212,9 +217,9 @@ ALWAYS_INLINE int take(sley_chan *ch, char *msgs, uint32_t n, struct sl_woken *w
             char *from = node->data;
             uint32_t direct = least(node->count, n - came);
             uint32_t stored = least(node->count - direct, room);
-            copy(msgs == NULL ? NULL : msgs + came * bytes, from, bytes, direct);
+            copy(after(msgs, came, bytes), from, bytes, direct);
             if (stored > 0)
-                move(ch, &ch->send, from + direct * bytes, stored);
+                move(ch, &ch->send, after(from, direct, bytes), stored);
             came += direct;
             node->result = direct + stored;
             sl_woken_add(woken, node->fiber);

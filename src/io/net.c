@@ -118,16 +118,17 @@ int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time 
 
 /* --- connect ------------------------------------------------------------------------------------------------------------------- */
 
-/* The kernel has begun to connect, and tells of the end by readiness. */
-static int connect_finish(struct sl_call *c, int fd, sley_time deadline)
+/* The kernel has begun to connect and tells of the end by readiness; asked again, it says how that went. */
+static int connect_finish(struct sl_call *c, int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline)
 {
-    int error = 0;
-    socklen_t error_bytes = sizeof(error);
-    int n = sl_call_poll(c, fd, POLLOUT, deadline);
+    int n;
 
-    if (n >= 0)
-        n = sl_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &error_bytes);
-    return n < 0 ? n : -error;
+    do {
+        n = sl_call_poll(c, fd, POLLOUT, deadline);
+        if (n >= 0)
+            n = sl_sys_connect(fd, addr, addr_bytes);
+    } while (n == -EINPROGRESS || n == -EALREADY || n == -EINTR);
+    return n == -EISCONN ? 0 : n;
 }
 
 int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline)
@@ -143,7 +144,7 @@ int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley
     else
         n = sl_call_park(&c, &op, deadline);
     if (n == -EINPROGRESS || n == -EALREADY)
-        n = connect_finish(&c, fd, deadline);
+        n = connect_finish(&c, fd, addr, addr_bytes, deadline);
     sl_call_end(&c);
     return n;
 }

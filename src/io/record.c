@@ -3,6 +3,7 @@
  * order [record.1]: a chunk is zeroed, then published by a compare-and-swap; who loads its address acquires the zeroes. */
 #include "io/record.h"
 #include "io/sys.h"
+#include "sched/fork.h"
 #include "plat/cpu.h"
 
 #include <linux/magic.h>
@@ -131,4 +132,14 @@ int sl_record_learn(struct sl_record *r, int fd)
         sl_record_hint(r, SL_FD_STREAM);
     }
     return 0;
+}
+
+void sl_fd_reset_after_fork(void)
+{
+    for (int i = 0; i < SL_RECORD_CHUNKS; i++) {
+        struct sl_record *chunk = sl_load_relaxed(&sl_record_table[i]); /* one thread */
+
+        if (chunk != NULL)
+            memset(chunk, 0, SL_RECORD_CHUNK * sizeof *chunk); /* calls, waiters and polls are the parent's */
+    }
 }

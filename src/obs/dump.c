@@ -47,25 +47,50 @@ static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size
                     what[0] != '\0' ? "waits: " : begun ? "runs or is ready" : "has not begun", what);
 }
 
+static int write_all(int fd, const char *text, int n)
+{
+    for (int done = 0; done < n;) {
+        ssize_t rc = write(fd, text + done, (size_t)(n - done)); /* errno is read before anything can park */
+
+        if (rc < 0 && errno != EINTR)
+            return -errno;
+        done += rc > 0 ? (int)rc : 0;
+    }
+    return 0;
+}
+
+/* The first line: the runtime, and who allocates. jemalloc is the program's choice; if it is there, its own figures too. */
+extern int mallctl(const char *name, void *old, size_t *old_bytes, void *new, size_t new_bytes) __attribute__((weak));
+
+static int describe_runtime(const sley_runtime *rt, char *line, size_t bytes)
+{
+    size_t allocated = 0, resident = 0, size = sizeof allocated;
+    uint64_t epoch = 1;
+    size_t epoch_bytes = sizeof epoch;
+    char allocator[96] = "libc";
+
+    if (mallctl != NULL && mallctl("epoch", &epoch, &epoch_bytes, &epoch, sizeof epoch) == 0 &&
+        mallctl("stats.allocated", &allocated, &size, NULL, 0) == 0 && mallctl("stats.resident", &resident, &size, NULL, 0) == 0)
+        snprintf(allocator, sizeof allocator, "jemalloc, %zu bytes allocated, %zu resident", allocated, resident);
+    return snprintf(line, bytes, "runtime %s: %u workers, %s; malloc: %s\n", rt->options.name, rt->worker_count, rt->backend, allocator);
+}
+
 int sley_dump(const sley_runtime *rt, int fd)
 {
     uint32_t end = sl_fiber_index_end();
+    char line[384];
+    int n, rc;
 
     if (rt == NULL)
         rt = sley_runtime_current();
     if (rt == NULL)
         return -EINVAL;
-    for (uint32_t i = 0; i < end; i++) {
-        char line[192];
-        int n = describe(rt, sl_fiber_at(i), line, sizeof line);
-
-        for (int done = 0; done < n;) {
-            ssize_t rc = write(fd, line + done, (size_t)(n - done)); /* syscall's errno is read before anything can park */
-
-            if (rc < 0 && errno != EINTR)
-                return -errno;
-            done += rc > 0 ? (int)rc : 0;
-        }
+    n = describe_runtime(rt, line, sizeof line);
+    for (uint32_t i = 0; i < end && n >= 0; i++) {
+        rc = write_all(fd, line, n);
+        if (rc < 0)
+            return rc;
+        n = describe(rt, sl_fiber_at(i), line, sizeof line);
     }
-    return 0;
+    return write_all(fd, line, n);
 }

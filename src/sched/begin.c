@@ -111,6 +111,8 @@ static void fiber_main(void *arg)
             to = &w->idle;
         }
         sl_owner_add(&w->counters.switches, 1);
+        sl_tsan_release(s); /* for the stack's next user */
+        sl_tsan_release(w); /* for the end of the worker */
         sl_context_leave(w->thread.errno_slot, &f->context, to, arrive_dead, f);
     }
 }
@@ -121,6 +123,7 @@ bool sl_fiber_begin(struct sl_worker *w, struct sl_fiber *f)
 
     if (s == NULL)
         return false;
+    sl_tsan_acquire(s);
     adopt(f, s);
     sl_context_make(&f->context, s->low, s->top, fiber_main, f);
     return true;

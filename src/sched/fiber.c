@@ -4,6 +4,7 @@
 #include "sched/fiber.h"
 
 #include "base/lock.h"
+#include "sched/fork.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -17,18 +18,18 @@ static struct {
     _Atomic(uint32_t) end;   /* indices handed out so far; written under the lock */
 } shared;
 
-static _Atomic(struct sl_fiber *) slabs[SLABS_MAX]; /* written once each, under the lock, before `end` passes them: pair [slab.1] */
+static _Atomic(struct sl_fiber *) slabs[SLABS_MAX]; /* written once each, under the lock, before `end` passes them: pair [block.1] */
 
 struct sl_fiber *sl_fiber_at(uint32_t index)
 {
-    struct sl_fiber *slab = index / SLAB_BLOCKS < SLABS_MAX ? sl_load_acquire(&slabs[index / SLAB_BLOCKS]) : NULL; /* [slab.1] */
+    struct sl_fiber *slab = index / SLAB_BLOCKS < SLABS_MAX ? sl_load_acquire(&slabs[index / SLAB_BLOCKS]) : NULL; /* [block.1] */
 
     return slab != NULL ? slab + index % SLAB_BLOCKS : NULL;
 }
 
 uint32_t sl_fiber_index_end(void)
 {
-    return sl_load_acquire(&shared.end); /* [slab.1] */
+    return sl_load_acquire(&shared.end); /* [block.1] */
 }
 
 /* A block never used before; under the lock. NULL: no memory. */
@@ -44,11 +45,11 @@ static struct sl_fiber *carve(void)
         slab = mmap(NULL, SLAB_BLOCKS * sizeof *slab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (slab == MAP_FAILED)
             return NULL;
-        sl_store_release(&slabs[index / SLAB_BLOCKS], slab); /* [slab.1] */
+        sl_store_release(&slabs[index / SLAB_BLOCKS], slab); /* [block.1] */
     }
     f = slab + index % SLAB_BLOCKS;
     f->index = index;
-    sl_store_release(&shared.end, index + 1); /* [slab.1] */
+    sl_store_release(&shared.end, index + 1); /* [block.1] */
     return f;
 }
 
@@ -144,4 +145,10 @@ void sl_fiber_free(struct sl_fiber_cache *cache, struct sl_fiber *f)
 void sl_fiber_cache_drain(struct sl_fiber_cache *cache)
 {
     give_shared(cache, cache->count);
+}
+
+void sl_fiber_reset_after_fork(void)
+{
+    sl_store_relaxed(&shared.lock.held, 0); /* one thread; another may have held it when the parent forked */
+    shared.free = NULL;                     /* the blocks on it are lost to the child */
 }

@@ -110,13 +110,18 @@ static struct sl_scope *current_scope(void)
     return t != NULL && t->rt != NULL ? t->current->scope : NULL;
 }
 
+static int not_here(void)
+{
+    return sl_load_relaxed(&sl_forked) ? -ECHILD : -EPERM;
+}
+
 int sley_go(sley_fn *fn, void *arg)
 {
     struct sl_scope *scope = current_scope();
 
     if (fn == NULL)
         return -EINVAL;
-    return scope != NULL ? sl_go(scope, fn, arg) : -EPERM;
+    return scope != NULL ? sl_go(scope, fn, arg) : not_here();
 }
 
 int sley_go_copy(sley_fn *fn, const void *arg, size_t arg_bytes)
@@ -127,7 +132,7 @@ int sley_go_copy(sley_fn *fn, const void *arg, size_t arg_bytes)
         return -EINVAL;
     if (arg_bytes > SLEY_COPY_BYTES_MAX)
         return -E2BIG;
-    return scope != NULL ? go_copy(scope, fn, arg, arg_bytes) : -EPERM;
+    return scope != NULL ? go_copy(scope, fn, arg, arg_bytes) : not_here();
 }
 
 /* The fiber that runs here; NULL on a plain thread. */

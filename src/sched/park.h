@@ -36,6 +36,7 @@
 #include "base/lock.h"
 #include "plat/self.h"
 #include "sched/fiber.h"
+#include "sched/fork.h"
 #include "sched/scope.h"
 
 #include <errno.h>
@@ -111,9 +112,12 @@ static inline bool sl_cancelled(const struct sl_fiber *f)
 
 int sl_timer_set(struct sl_fiber *f, sley_time deadline); /* sched/timeout.c: 0; -ENOMEM */
 
-/* Begin a wait: deadline, then (sequence + 1, ARMING). 0; -ETIMEDOUT: the deadline is SLEY_NOW; -ENOMEM: no room for the timer. */
+/* Begin a wait: deadline, then (sequence + 1, ARMING). 0; -ETIMEDOUT: the deadline is SLEY_NOW; -ENOMEM: no room for the timer; -ECHILD: a
+ * forked child. */
 static inline int sl_wait_begin(struct sl_fiber *f, sley_time deadline, enum sl_wait_kind kind, const void *object)
 {
+    if (__builtin_expect(sl_load_relaxed(&sl_forked), 0))
+        return -ECHILD;
     if (deadline == SLEY_FOREVER) {
         sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE); /* [timer.1] */
     } else {

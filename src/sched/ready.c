@@ -212,13 +212,16 @@ int sley_yield(void)
     struct sl_worker *w = t->worker;
 
     if (f->flags & SL_FIBER_THREAD) {
+        if (sl_load_relaxed(&sl_forked))
+            return -ECHILD;
         sl_thread_yield();
         return sl_cancelled(f) ? -ECANCELED : 0;
     }
     if (sl_cancelled(f))
         return -ECANCELED;
     /* alone: nothing to switch to, but the budget runs so that completions and timers are seen */
-    if (w->budget > 1 && !w->rt->chaos && sl_load_relaxed(&w->next.fiber) == NULL && sl_deque_count(&w->deque) == 0) {
+    if (w->budget > 1 && !w->rt->chaos && sl_load_relaxed(&w->next.fiber) == NULL && sl_deque_count(&w->deque) == 0 &&
+        sl_queue_count(&w->overflow) == 0) {
         w->budget--;
         sl_owner_add(&w->tick, 1);
         return 0;

@@ -92,6 +92,7 @@ static void *worker_main(void *arg)
         w->altstack = NULL; /* an overflow is then a plain SIGSEGV */
     sl_context_of_thread(&w->idle);
     sl_worker_loop(w);
+    sl_tsan_acquire(w); /* what its fibers did */
     sl_context_fini(&w->idle);
     if (w->altstack != NULL)
         sl_overflow_stack_fini(w->altstack);
@@ -186,6 +187,7 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rc = sl_options_resolve(&resolved, options, &chaos, &log_stderr);
     if (rc < 0)
         return rc;
+    sl_fork_watch();
     rc = sl_stack_guard_wanted(); /* SLEY_GUARD */
     if (rc < 0)
         return rc;
@@ -283,6 +285,8 @@ int sley_runtime_submit(sley_runtime *rt, sley_fn *fn, void *arg)
 {
     if (rt == NULL || fn == NULL)
         return -EINVAL;
+    if (sl_load_relaxed(&sl_forked))
+        return -ECHILD;
     if (sl_load_acquire(&rt->stopping)) /* hint: who submits to a runtime that another thread stops must order the two */
         return -ECANCELED;
     return sl_go(&rt->root, fn, arg);
@@ -399,6 +403,8 @@ int sley_runtime_stop(sley_runtime *rt, sley_time deadline)
     rc = sl_deadline_check(deadline);
     if (rc < 0)
         return rc;
+    if (sl_load_relaxed(&sl_forked))
+        return -ECHILD;
     if (sl_worker_here() != NULL)
         return -EDEADLK; /* it would block a worker, maybe one of its own */
     pthread_mutex_lock(&rt->control);
@@ -412,6 +418,8 @@ void sley_runtime_destroy(sley_runtime *rt)
     if (rt == NULL)
         return;
     SLEY_ASSERT(sl_worker_here() == NULL, "sley_runtime_destroy", "called on a fiber");
+    if (sl_load_relaxed(&sl_forked))
+        return; /* the parent's */
     while (sley_runtime_stop(rt, SLEY_NOW) == -EBUSY) /* their stacks cannot be freed under them */
         ;
     free_runtime(rt);

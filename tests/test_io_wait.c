@@ -1,0 +1,105 @@
+/* test_io_wait.c - waiting for readiness. */
+#include "io_scenario.h"
+
+SCENARIO(fd_wait_tells_what_is_ready)
+{
+    int sv[2];
+    char c;
+
+    make_pair(sv, SOCK_STREAM);
+    EXPECT(sley_fd_wait(sv[0], POLLIN, SLEY_NOW) == -ETIMEDOUT);
+    EXPECT(sley_fd_wait(sv[0], POLLIN, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    EXPECT(sley_fd_wait(sv[0], POLLIN | POLLOUT, SLEY_FOREVER) == POLLOUT);
+    EXPECT(send(sv[1], "x", 1, 0) == 1);
+    EXPECT(sley_fd_wait(sv[0], POLLIN, SLEY_FOREVER) == POLLIN);
+    EXPECT(sley_fd_wait(sv[0], POLLIN, SLEY_NOW) == POLLIN);
+    EXPECT(recv(sv[0], &c, 1, 0) == 1 && shutdown(sv[1], SHUT_RDWR) == 0);
+    EXPECT(sley_fd_wait(sv[0], 0, SLEY_FOREVER) == POLLHUP);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
+SCENARIO(fd_wait_wakes_everybody_whose_events_came)
+{
+    enum { READERS = 40 };
+    static struct io_call reader[READERS];
+    static unsigned char bytes[1 << 16];
+    struct io_call writer = { .call = call_fd_wait, .flags = POLLOUT };
+    int sv[2];
+
+    make_pair(sv, SOCK_STREAM);
+    while (send(sv[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        ;
+    for (int i = 0; i < READERS; i++) {
+        reader[i] = (struct io_call){ .call = call_fd_wait, .fd = sv[0], .flags = POLLIN };
+        io_call_start(&reader[i]);
+        if (i == READERS / 2) {
+            writer.fd = sv[0];
+            io_call_start(&writer);
+        }
+    }
+    EXPECT(send(sv[1], "x", 1, 0) == 1);
+    for (int i = 0; i < READERS; i++)
+        EXPECT(io_call_result(&reader[i]) == POLLIN);
+    EXPECT(io_call_waits(&writer));
+    while (recv(sv[1], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        ;
+    EXPECT(io_call_result(&writer) == POLLOUT);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
+SCENARIO(fd_wait_that_gave_up_leaves_others_waiting)
+{
+    struct io_call patient = { .call = call_fd_wait, .flags = POLLIN };
+    int sv[2];
+
+    make_pair(sv, SOCK_STREAM);
+    patient.fd = sv[0];
+    EXPECT(sley_fd_wait(sv[0], POLLIN, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    io_call_start(&patient);
+    for (int i = 0; i < 20; i++)
+        EXPECT(sley_fd_wait(sv[0], i % 2 ? POLLIN : POLLIN | POLLPRI, sley_after(200 * SLEY_US)) == -ETIMEDOUT);
+    EXPECT(send(sv[1], "x", 1, 0) == 1);
+    EXPECT(io_call_result(&patient) == POLLIN);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
+SCENARIO(fd_wait_again_and_again)
+{
+    struct io_call c = { .call = call_fd_wait, .flags = POLLIN };
+    int sv[2];
+    char byte;
+
+    make_tcp_pair(sv);
+    c.fd = sv[0];
+    for (int i = 0; i < 200; i++) {
+        io_call_start(&c);
+        EXPECT(send(sv[1], "x", 1, 0) == 1);
+        EXPECT(io_call_result(&c) == POLLIN && sley_recv(sv[0], &byte, 1, 0, SLEY_NOW) == 1);
+    }
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
+SCENARIO(fd_wait_on_what_is_no_descriptor)
+{
+    int fd = dup(0), file = make_file("file", "x", 1);
+
+    EXPECT(close(fd) == 0);
+    EXPECT(sley_fd_wait(fd, POLLIN, SLEY_FOREVER) == -EBADF && sley_fd_wait(fd, POLLIN, SLEY_NOW) == -EBADF);
+    EXPECT(sley_fd_wait(-1, POLLIN, SLEY_FOREVER) == -EBADF);
+    EXPECT(sley_fd_wait(file, POLLIN, SLEY_FOREVER) == POLLIN);
+    EXPECT(sley_fd_wait(file, 1 << 20, SLEY_FOREVER) == -EINVAL && sley_fd_wait(file, POLLIN, SLEY_S) == -EINVAL);
+    EXPECT(sley_close(file) == 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        PLAYED(fd_wait_tells_what_is_ready),
+        PLAYED(fd_wait_wakes_everybody_whose_events_came),
+        PLAYED(fd_wait_that_gave_up_leaves_others_waiting),
+        PLAYED(fd_wait_again_and_again),
+        PLAYED(fd_wait_on_what_is_no_descriptor),
+    };
+
+    return cmocka_run_group_tests_name("io_wait", tests, make_temp_dir, remove_temp_dir);
+}
