@@ -44,11 +44,11 @@ static inline int call_connect(struct io_call *c) { return sley_connect(c->fd, c
 static inline int call_fd_wait(struct io_call *c) { return sley_fd_wait(c->fd, c->flags, c->deadline); }
 static inline int call_close(struct io_call *c) { return sley_close(c->fd); }
 
-/* Until the call waits, in the kernel or in a list: 1; 0: it has ended. */
-static inline int io_call_waits(struct io_call *c)
+/* Until the actor waits, in the kernel or in a list: 1; 0: it has ended. */
+static inline int call_waits(struct actor *a)
 {
-    while (!c->actor.done) {
-        struct sl_fiber *f = c->actor.block;
+    while (!a->done) {
+        struct sl_fiber *f = a->block;
         unsigned state = f != NULL ? SL_WORD_STATE(sl_load_acquire(&f->word)) : SL_IDLE;
 
         if (state == SL_WAITING || state == SL_WAITING_IO)
@@ -57,6 +57,8 @@ static inline int io_call_waits(struct io_call *c)
     }
     return 0;
 }
+
+static inline int io_call_waits(struct io_call *c) { return call_waits(&c->actor); }
 
 /* Start c->call, with no deadline if none was set, and go on once it waits. */
 static inline void io_call_start(struct io_call *c)

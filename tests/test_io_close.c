@@ -1,4 +1,4 @@
-/* test_io_close.c - closing a descriptor while others are in calls on it: they end with -EBADF, the peer sees the end, the number is free. */
+/* test_io_close.c - closing a descriptor under calls: they end with -EBADF, the peer sees the end, the number is free. */
 #include "io_scenario.h"
 
 /* Close c->fd under the waiting call. */

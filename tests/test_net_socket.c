@@ -19,8 +19,9 @@ static int is_nonblocking_and_cloexec(int fd) { return fcntl(fd, F_GETFL) & O_NO
 SCENARIO(listen_takes_addresses_as_text)
 {
     const char *good[] = { "127.0.0.1:0", "[::1]:0", "*:0", "0.0.0.0:0", "[::]:0", "unix:@sley-test-listen" };
-    const char *bad[] = { "", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1", "300.0.0.1:0",
-                          "::1:0", "[::1:0", "::1]:0", "[]:0", "[*]:0", "[127.0.0.1]:0", "localhost:0", ":80", "unix:", "unix:@", NULL };
+    const char *bad[] = { "", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1",
+                          "300.0.0.1:0", "::1:0", "[::1:0", "::1]:0", "[]:0", "[*]:0", "[127.0.0.1]:0", "localhost:0", ":80",
+                          "unix:", "unix:@", NULL };
     char path[200] = "unix:/tmp/";
 
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
@@ -245,6 +246,36 @@ SCENARIO(connect_that_waits_ends_at_its_deadline_and_at_a_close)
     EXPECT(sley_close(listener) == 0);
 }
 
+/* A full queue of a Unix listener: a blocking connect waits for room, and so does a non-blocking one on a fiber. */
+static void connects_when_there_is_room(int type)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "\0sley-test-queue" };
+    sley_listen_options o = { .backlog = 1 };
+    int listener = sley_net_listen("unix:@sley-test-queue", &o), fds[2], server;
+    struct io_call c = { .call = call_connect, .addr = (struct sockaddr *)&a, .addr_bytes = offsetof(struct sockaddr_un, sun_path) + 16 };
+
+    for (int i = 0; i < 2; i++) {
+        fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        EXPECT(sley_connect(fds[i], c.addr, c.addr_bytes, SLEY_FOREVER) == 0);
+    }
+    c.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | type, 0);
+    EXPECT(sley_connect(c.fd, c.addr, c.addr_bytes, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    io_call_start(&c);
+    server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+    EXPECT(server >= 0 && io_call_result(&c) == 0);
+    EXPECT((fcntl(c.fd, F_GETFL) & O_NONBLOCK) == type);
+    EXPECT(sley_close(server) == 0 && sley_close(c.fd) == 0 && sley_close(fds[0]) == 0 && sley_close(fds[1]) == 0);
+    EXPECT(sley_close(listener) == 0);
+}
+
+static void connect_waits_for_room_in_the_queue_body(void)
+{
+    connects_when_there_is_room(0);
+    connects_when_there_is_room(SOCK_NONBLOCK);
+}
+
+static void connect_waits_for_room_in_the_queue(void **state) { play(connect_waits_for_room_in_the_queue_body, FIBERS); }
+
 /* --- receive and send ------------------------------------------------------------------------------------------------------------ */
 
 SCENARIO(a_receive_that_timed_out_has_taken_nothing)
@@ -406,6 +437,7 @@ int main(void)
         PLAYED(connect_tells_what_went_wrong),
         PLAYED(connect_works_on_a_nonblocking_socket_and_leaves_it_so),
         PLAYED(connect_that_waits_ends_at_its_deadline_and_at_a_close),
+        cmocka_unit_test(connect_waits_for_room_in_the_queue),
         PLAYED(a_receive_that_timed_out_has_taken_nothing),
         PLAYED(a_deadline_that_races_with_data_loses_none),
         PLAYED(flags_are_the_systems),

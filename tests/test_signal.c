@@ -20,15 +20,7 @@ static void waiting(struct wait_call *c, uint64_t set)
     if (c->deadline == 0)
         c->deadline = SLEY_FOREVER;
     actor_start(&c->actor, call_wait, c);
-    for (;;) {
-        struct sl_fiber *f = c->actor.block;
-        unsigned state = f != NULL ? SL_WORD_STATE(sl_load_acquire(&f->word)) : SL_IDLE;
-
-        if (c->actor.done || state == SL_WAITING || state == SL_WAITING_IO)
-            break;
-        give_way();
-    }
-    EXPECT(!c->actor.done);
+    EXPECT(call_waits(&c->actor));
 }
 
 static int result(struct wait_call *c) { return actor_result(&c->actor); }

@@ -1,7 +1,8 @@
 /* sley/net.h - sockets. Rule of io.h; sley_read and sley_write work on them too.
  *
  * A connect that ends early (deadline, cancel, error) leaves the socket in an unknown state: close it; with SLEY_NOW it is -EOPNOTSUPP. A
- * plain thread that accepts makes the listener non-blocking. A Unix socket's file whose owner is gone is replaced by sley_net_listen. */
+ * plain thread that accepts makes the listener non-blocking; one that connects gets -EAGAIN from a Unix listener whose queue is full.
+ * A Unix socket's file whose owner is gone is replaced by sley_net_listen. */
 #ifndef SLEY_NET_H
 #define SLEY_NET_H
 

@@ -1,8 +1,8 @@
 /* lock.h - a spinlock of one byte, for critical sections of some twenty instructions.
  *
  * A holder may be preempted by the kernel, so after a bounded spin the waiter yields its processor. Release is a plain store. A
- * fiber that parks hands its lock to the switch: the next context on the same worker releases it (sl_lock_hand_over first, so that
- * ThreadSanitizer attributes what was written under the lock to the fiber that wrote it).
+ * fiber that parks hands its lock to the switch: the next context on the same worker releases it (sl_lock_hand_over before,
+ * sl_lock_take_over after, so that ThreadSanitizer attributes what was written under the lock to the fiber that wrote it).
  * order [lock.1]: acquire in sl_lock_acquire and sl_lock_try pairs with release in sl_lock_release. */
 #ifndef SL_LOCK_H
 #define SL_LOCK_H
@@ -55,6 +55,11 @@ static inline void sl_tsan_acquire(void *p) { (void)p; }
 static inline void sl_lock_hand_over(struct sl_lock *l)
 {
     sl_tsan_release(l);
+}
+
+static inline void sl_lock_take_over(struct sl_lock *l)
+{
+    sl_tsan_acquire(l);
 }
 
 #endif

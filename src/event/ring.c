@@ -101,10 +101,14 @@ bool sl_ring_has_sync_cancel(const struct sl_ring *r)
     return sync_cancel(r, UINT64_MAX) == -ENOENT; /* nothing has that name; a kernel without the operation says EINVAL */
 }
 
-void sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data)
+int sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data)
 {
-    while (sync_cancel(r, user_data) == -EINTR)
-        ;
+    int rc;
+
+    do
+        rc = sync_cancel(r, user_data);
+    while (rc == -EINTR);
+    return rc;
 }
 
 int sl_ring_submit(struct sl_ring *r, bool owner)

@@ -23,7 +23,7 @@ int sl_poll_now(int fd, unsigned events);       /* the events that are, 0 or -EB
 
 /* thread_io.c */
 int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* sl_call_poll on a plain thread */
-int sl_thread_connect(struct sl_call *c, int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);
+int sl_thread_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes); /* begin to connect; -EINPROGRESS: wait for POLLOUT */
 
 SL_INLINE bool sl_on_thread(const struct sl_call *c)
 {
@@ -106,7 +106,8 @@ SL_INLINE int sl_call_direct(struct sl_call *c, int n)
     return n;
 }
 
-/* Hand op to a ring and park until it has ended: its result, which may be -EAGAIN, or -ETIMEDOUT, -ECANCELED, -EBADF (closed). Fibers only. */
+/* Hand op to a ring and park until it has ended. Its result, which may be -EAGAIN; or -ETIMEDOUT, -ECANCELED, -EBADF (closed). Not on a
+ * plain thread. */
 SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;

@@ -18,6 +18,20 @@ static int begin_at(struct sl_call *c, int dirfd, const char *path, sley_time de
     return sl_call_begin(c, dirfd, deadline);
 }
 
+/* sl_call_park, and again if the kernel is short of memory for the operation. openat2 has its own reason for -EAGAIN (a race of ".." with
+ * a rename), so not for ever. */
+static int park_again(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    int rc = -EAGAIN;
+
+    for (int tries = 0; tries < 8 && rc == -EAGAIN; tries++) {
+        if (tries > 0 && (rc = sl_call_turn(c->fiber)) < 0)
+            return rc;
+        rc = sl_call_park(c, op, deadline);
+    }
+    return rc;
+}
+
 /* Opening it cannot wait: not for the other end of a FIFO, not for a terminal's line, not for a disk. */
 static bool opens_at_once(uint64_t flags)
 {
@@ -55,7 +69,7 @@ static int open_blocking(const struct sl_op *op)
     int fd;
 
     do
-        fd = (int)sl_sys6(by_how ? SYS_openat2 : SYS_openat, op->fd, (long)op->addr, by_how ? (long)op->off : (long)op->flags, op->len, 0, 0);
+        fd = (int)sl_sys6(by_how ? SYS_openat2 : SYS_openat, op->fd, (long)op->addr, (long)(by_how ? op->off : op->flags), op->len, 0, 0);
     while (fd == -EINTR);
     return fd;
 }
@@ -75,7 +89,7 @@ static int open_with(int dirfd, const char *path, const struct open_how *how, co
     } else {
         fd = opens_at_once(how->flags) ? sl_call_direct(&c, open_cached(dirfd, path, how)) : -EAGAIN;
         if (fd == -EAGAIN || fd == -EINVAL || fd == -ENOSYS) /* openat2 refuses flags that openat ignores */
-            fd = sl_on_thread(&c) ? open_blocking(op) : sl_call_park(&c, op, deadline);
+            fd = sl_on_thread(&c) ? open_blocking(op) : park_again(&c, op, deadline);
     }
     sl_call_end(&c);
     return fd < 0 ? fd : sl_record_adopt(fd, 0);
@@ -130,7 +144,7 @@ int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct sta
     if (open_file || sl_on_thread(&c))
         rc = sl_call_direct(&c, sl_sys_statx(dirfd, path != NULL ? path : "", flags, mask, out));
     else
-        rc = deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_park(&c, &op, deadline);
+        rc = deadline == SLEY_NOW ? -EOPNOTSUPP : park_again(&c, &op, deadline);
     sl_call_end(&c);
     return rc;
 }
@@ -148,7 +162,7 @@ int sley_fsync(int fd, sley_time deadline)
             rc = sl_sys_fsync(fd);
         while (rc == -EINTR);
     } else {
-        rc = sl_call_park(&c, &op, deadline);
+        rc = park_again(&c, &op, deadline);
     }
     sl_call_end(&c);
     return rc;

@@ -70,10 +70,9 @@ SL_INLINE int accept_one(struct sl_call *c, int fd, struct sockaddr *addr, sockl
         n = -EAGAIN;
     else
         n = sl_call_park(c, &op, deadline);
-    if (n == -EAGAIN) { /* a non-blocking listener on an old kernel, or a plain thread */
-        n = sl_call_poll(c, fd, POLLIN, deadline);
-        return n < 0 ? n : -EAGAIN;
-    }
+    /* A plain thread, or a non-blocking listener on an old kernel. */
+    if (n == -EAGAIN && (n = sl_transfer_retry(c, fd, POLLIN, deadline)) == 0)
+        n = -EAGAIN;
     return n;
 }
 
@@ -131,6 +130,22 @@ static int connect_finish(struct sl_call *c, int fd, const struct sockaddr *addr
     return n == -EISCONN ? 0 : n;
 }
 
+/* The queue of a Unix listener is full, and the socket is non-blocking: nothing tells when there is room, but a blocking one waits. */
+static int connect_blocking(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    int flags = sl_sys_fcntl(op->fd, F_GETFL, 0);
+    int n;
+
+    if (flags < 0 || !(flags & O_NONBLOCK))
+        return flags < 0 ? flags : -EAGAIN;
+    n = sl_sys_fcntl(op->fd, F_SETFL, flags & ~O_NONBLOCK);
+    if (n < 0)
+        return n;
+    n = sl_call_park(c, op, deadline);
+    sl_sys_fcntl(op->fd, F_SETFL, flags);
+    return n;
+}
+
 int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline)
 {
     struct sl_op op = { .code = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)addr, .off = addr_bytes };
@@ -139,10 +154,13 @@ int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley
 
     if (n < 0)
         return n;
-    if (sl_on_thread(&c))
-        n = sl_thread_connect(&c, fd, addr, addr_bytes, deadline);
-    else
+    if (sl_on_thread(&c)) {
+        n = sl_thread_connect(fd, addr, addr_bytes);
+    } else {
         n = sl_call_park(&c, &op, deadline);
+        if (n == -EAGAIN)
+            n = connect_blocking(&c, &op, deadline);
+    }
     if (n == -EINPROGRESS || n == -EALREADY)
         n = connect_finish(&c, fd, addr, addr_bytes, deadline);
     sl_call_end(&c);

@@ -3,6 +3,7 @@
 #ifndef SL_IO_SYS_H
 #define SL_IO_SYS_H
 
+#include "base/atomic.h"
 #include "plat/self.h"
 
 #include <fcntl.h>
@@ -176,6 +177,14 @@ static inline int sl_sys_openat2(int dirfd, const char *path, const void *how, s
 static inline int sl_sys_eventfd(unsigned flags)
 {
     return (int)sl_sys6(SYS_eventfd2, 0, flags, 0, 0, 0, 0);
+}
+
+/* ThreadSanitizer holds the handlers of signals back until the thread calls something that it intercepts. */
+static inline void sl_signal_point(void)
+{
+#ifdef SL_TSAN
+    poll(NULL, 0, 0);
+#endif
 }
 
 /* timeout NULL: no limit. */

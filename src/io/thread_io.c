@@ -75,7 +75,9 @@ static int poll_both(struct sl_fiber *f, int fd, unsigned events, int bell_fd, s
                 left = (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
         }
         n = sl_sys_poll(p, 2, deadline != SLEY_FOREVER ? &left : NULL);
-        if (n < 0 && n != -EINTR)
+        if (n == -EINTR)
+            sl_signal_point();
+        else if (n < 0)
             return n;
         if (n > 0 && p[0].revents != 0)
             return p[0].revents & POLLNVAL ? -EBADF : (unsigned short)p[0].revents;
@@ -127,7 +129,7 @@ give_bell:
     return rc;
 }
 
-int sl_thread_connect(struct sl_call *c, int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline)
+int sl_thread_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
 {
     int flags = sl_sys_fcntl(fd, F_GETFL, 0);
     int rc;

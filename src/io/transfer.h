@@ -18,7 +18,8 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
 {
     unsigned events = code == IORING_OP_RECV ? POLLIN : POLLOUT;
     /* A send finds room nearly always. */
-    bool try_first = code == IORING_OP_SEND || deadline == SLEY_NOW || flags & MSG_DONTWAIT || sl_on_thread(c) || sl_record_likely(c->record);
+    bool try_first = code == IORING_OP_SEND || deadline == SLEY_NOW || flags & MSG_DONTWAIT || sl_on_thread(c) ||
+                     sl_record_likely(c->record);
     bool ready_first = true;
     int n;
 

@@ -35,8 +35,8 @@ int sley_stats_read(const sley_runtime *rt, sley_stats *out, size_t out_bytes)
 
         ended += sl_load_acquire(&c->ended);
     }
-    s.fibers_started = sl_load_acquire(&rt->outside.started);
-    s.inject_pushes = sl_load_relaxed(&rt->outside.injected);
+    s.fibers_started = sl_load_acquire(&rt->outside) & ~SL_OUTSIDE_CLOSED;
+    s.inject_pushes = sl_load_relaxed(&rt->injected);
     for (unsigned i = 0; i < rt->worker_count; i++) {
         const struct sl_counters *c = &rt->workers[i]->counters;
 

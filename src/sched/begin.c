@@ -10,6 +10,7 @@
 /* f lives on s from now on: the argument moves from the control block, where the running state now begins, to the stack. */
 static void adopt(struct sl_fiber *f, struct sl_stack *s)
 {
+    sl_tsan_acquire(f); /* pairs with sl_spawn_ready: what its creator wrote */
     if (f->flags & SL_FIBER_COPY) {
         memcpy(s->copy, f->copy, sizeof s->copy);
         s->arg = s->copy;
@@ -91,7 +92,7 @@ static void fiber_main(void *arg)
         s->fiber = NULL;
         if (!(f->flags & SL_FIBER_SYSTEM))
             sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */
-        next = --w->budget > 0 ? sl_take_next(w) : NULL;
+        next = --w->budget > 0 && w->pinned_head == NULL ? sl_take_next(w) : NULL;
 #if !defined(SL_ASAN) && !defined(SL_TSAN)
         if (next != NULL && !(next->flags & SL_FIBER_BEGUN)) {
             sl_stack_check_canary(s);

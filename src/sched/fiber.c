@@ -50,6 +50,7 @@ static struct sl_fiber *carve(void)
     f = slab + index % SLAB_BLOCKS;
     f->index = index;
     sl_store_release(&shared.end, index + 1); /* [block.1] */
+    sl_tsan_release(&shared); /* for blocks that a worker's plain cache hands from one context to another */
     return f;
 }
 
@@ -102,6 +103,7 @@ struct sl_fiber *sl_fiber_alloc(struct sl_fiber_cache *cache)
     }
     if (f == NULL)
         return NULL;
+    sl_tsan_acquire(&shared);
     f->fn = NULL;
     f->links[0] = f->links[1] = 0;
     f->pins = 0;

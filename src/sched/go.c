@@ -16,25 +16,31 @@ static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned fla
 
     if (w != NULL && w->rt != rt)
         w = NULL;
+    if (w == NULL && !(flags & SL_FIBER_SYSTEM) && (sl_add_acq_rel(&rt->outside, 1) & SL_OUTSIDE_CLOSED)) { /* [drain.1] */
+        sl_sub_acq_rel(&rt->outside, 1);
+        *error = -ECANCELED; /* the runtime stops, or has stopped */
+        return NULL;
+    }
     *error = sl_stack_credit_take(rt->stacks, w != NULL ? &w->stacks : NULL);
     if (*error < 0)
-        return NULL;
+        goto undo_count;
     f = sl_fiber_alloc(w != NULL ? &w->fibers : NULL);
     if (f == NULL) {
         sl_stack_credit_give(rt->stacks, w != NULL ? &w->stacks : NULL);
         *error = -ENOMEM;
-        return NULL;
+        goto undo_count;
     }
     f->fn = fn;
     f->scope = scope;
     f->flags = (uint8_t)flags;
-    if (!(flags & SL_FIBER_SYSTEM)) {
-        if (w != NULL)
-            sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */
-        else
-            sl_add_acq_rel(&rt->outside.started, 1);
-    }
+    if (w != NULL && !(flags & SL_FIBER_SYSTEM))
+        sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */
     return f;
+
+undo_count:
+    if (w == NULL && !(flags & SL_FIBER_SYSTEM))
+        sl_sub_acq_rel(&rt->outside, 1);
+    return NULL;
 }
 
 /* A fiber that could not be started is an error of its scope. */

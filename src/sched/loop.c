@@ -65,6 +65,7 @@ static void feed_starved(struct sl_worker *w)
 static void look_around(struct sl_worker *w)
 {
     w->now = sl_clock_ns();
+    w->budget = SL_MAINTENANCE_TICK;
     take_mail(w);
     take_injected(w);
     if (sl_load_relaxed(&w->timers.first) <= w->now) /* own heap: only its owner makes it earlier */
@@ -293,13 +294,13 @@ static struct sl_fiber *find(struct sl_worker *w)
 {
     struct sl_fiber *f = w->handoff;
 
-    if (f != NULL) {
-        w->handoff = NULL;
-        return f;
-    }
     if (w->budget <= 0) {
         look_around(w);
         sl_look_at_neighbour(w);
+    }
+    if (f != NULL) {
+        w->handoff = NULL;
+        return f;
     }
     for (;;) {
         f = choose(w);
@@ -330,7 +331,6 @@ void sl_worker_loop(struct sl_worker *w)
             }
             sl_fiber_begin(w, f);
         }
-        w->budget = w->pinned_head != NULL ? 1 : SL_MAINTENANCE_TICK;
         sl_mark_running(w, f);
         sl_owner_add(&w->counters.switches, 1);
         sl_context_switch(w->thread.errno_slot, &w->idle, &f->context, NULL, NULL);

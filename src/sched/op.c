@@ -181,6 +181,18 @@ static int cancel_errand(void *arg)
     return 0;
 }
 
+/* false: the operation of that name is certainly over. Polls are published under their record's lock, so they are over or found. */
+static bool in_flight(uint64_t user_data)
+{
+    struct sl_fiber *f = sl_fiber_at((uint32_t)(user_data >> 32));
+    uint64_t word;
+
+    if ((user_data & 0xff) != SL_KIND_OP)
+        return true;
+    word = f != NULL ? sl_load_acquire(&f->word) : 0; /* [park.1] */
+    return SL_WORD_STATE(word) == SL_WAITING_IO && sl_op_user_data(f, word) == user_data;
+}
+
 void sl_ring_cancel(struct sl_worker *of, uint64_t user_data)
 {
     struct sl_worker *w = sl_worker_here();
@@ -189,10 +201,10 @@ void sl_ring_cancel(struct sl_worker *of, uint64_t user_data)
         return;
     if (w != NULL && of->rt->sync_cancel) {
         sl_ring_submit(&of->ring, false); /* the operation must be the kernel's before it can be cancelled there */
-        if (sl_ring_unsubmitted(&of->ring) == 0) {
-            sl_ring_sync_cancel(&of->ring, user_data);
+        if (sl_ring_sync_cancel(&of->ring, user_data) != -ENOENT || !in_flight(user_data))
             return;
-        }
+        /* The kernel does not have it, and it is not over: its worker is between WAITING_IO and the tail, or the kernel took no SQEs. The
+         * worker itself queues the cancel behind it. */
     }
     while (sl_errand(of->rt, of, cancel_errand, (void *)(uintptr_t)user_data) < 0)
         sl_thread_yield(); /* no memory for a control block: the request may not be dropped (O3), and blocks come back as fibers end */

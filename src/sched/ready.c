@@ -19,8 +19,10 @@ static void arrive_parked(void *arg)
     struct sl_lock *lock = p->lock;
 
     sl_store_release(&f->word, SL_WORD(sl_wait_sequence(f), 0, SL_WAITING)); /* [park.1] */
-    if (lock != NULL)
+    if (lock != NULL) {
+        sl_lock_take_over(lock);
         sl_lock_release(lock);
+    }
 }
 
 static unsigned park_thread(struct sl_fiber *f, struct sl_lock *lock)
@@ -73,7 +75,6 @@ static void push_pinned(struct sl_worker *w, struct sl_fiber *f)
     else
         w->pinned_head = f;
     w->pinned_tail = f;
-    w->budget = 0; /* the idle context runs it */
 }
 
 void sl_push_ready(struct sl_worker *w, struct sl_fiber *f)
@@ -109,6 +110,7 @@ void sl_inject(struct sley_runtime *rt, struct sl_fiber *f)
     int number;
 
     sl_queue_push(&rt->inject, f);
+    sl_add_relaxed(&rt->injected, 1); /* counter */
     sl_fence_seq_cst(); /* [idle.1] */
     number = sl_idle_claim(&rt->idle, 0);
     if (number >= 0)
@@ -220,8 +222,8 @@ int sley_yield(void)
     if (sl_cancelled(f))
         return -ECANCELED;
     /* alone: nothing to switch to, but the budget runs so that completions and timers are seen */
-    if (w->budget > 1 && !w->rt->chaos && sl_load_relaxed(&w->next.fiber) == NULL && sl_deque_count(&w->deque) == 0 &&
-        sl_queue_count(&w->overflow) == 0) {
+    if (w->budget > 1 && !w->rt->chaos && w->pinned_head == NULL && sl_load_relaxed(&w->next.fiber) == NULL &&
+        sl_deque_count(&w->deque) == 0 && sl_queue_count(&w->overflow) == 0) {
         w->budget--;
         sl_owner_add(&w->tick, 1);
         return 0;

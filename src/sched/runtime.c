@@ -231,12 +231,14 @@ static void ring_all(sley_runtime *rt)
         sl_doorbell_ring(rt->workers[i]);
 }
 
-static void join_workers(sley_runtime *rt, unsigned n)
+static int stop_running(sley_runtime *rt, sley_time deadline);
+
+static void join_workers(sley_runtime *rt)
 {
     sl_store_release(&rt->stopping, 1);
     sl_fence_seq_cst(); /* [idle.1] stopping is one of the things a sleeper looks for */
     ring_all(rt);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < rt->threads; i++)
         pthread_join(rt->workers[i]->pthread, NULL);
     sl_fd_runtime_gone(rt);
     rt->state = SL_RT_STOPPED;
@@ -260,11 +262,14 @@ static int start_locked(sley_runtime *rt)
         rc = -pthread_create(&rt->workers[n]->pthread, &attr, worker_main, rt->workers[n]);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
+    rt->threads = rc < 0 ? n - 1 : n;
+    if (rt->threads == 0)
+        return rc;
+    rt->state = SL_RT_RUNNING;
     if (rc < 0) {
-        join_workers(rt, n - 1);
+        stop_running(rt, SLEY_NOW); /* what was submitted has perhaps begun */
         return rc;
     }
-    rt->state = SL_RT_RUNNING;
     sl_log(rt, "%u workers, %s", rt->worker_count, rt->backend);
     return 0;
 }
@@ -287,8 +292,6 @@ int sley_runtime_submit(sley_runtime *rt, sley_fn *fn, void *arg)
         return -EINVAL;
     if (sl_load_relaxed(&sl_forked))
         return -ECHILD;
-    if (sl_load_acquire(&rt->stopping)) /* hint: who submits to a runtime that another thread stops must order the two */
-        return -ECANCELED;
     return sl_go(&rt->root, fn, arg);
 }
 
@@ -310,7 +313,7 @@ static uint64_t sum_ended(const sley_runtime *rt)
 
 static uint64_t sum_started(const sley_runtime *rt)
 {
-    uint64_t n = sl_load_acquire(&rt->outside.started);
+    uint64_t n = (sl_load_acquire(&rt->outside) & ~SL_OUTSIDE_CLOSED);
 
     for (unsigned i = 0; i < rt->worker_count; i++)
         n += sl_load_acquire(&rt->workers[i]->counters.started); /* [drain.1] */
@@ -324,25 +327,46 @@ static bool nobody_left(const sley_runtime *rt)
     return ended == sum_started(rt);
 }
 
+/* No fiber is left, and from now on none comes: plain threads are refused. false: there is one. */
+static bool close_if_empty(sley_runtime *rt)
+{
+    uint64_t outside = sl_load_acquire(&rt->outside); /* [drain.1] */
+
+    return nobody_left(rt) && sl_cas_seq_cst(&rt->outside, &outside, outside | SL_OUTSIDE_CLOSED);
+}
+
+void sl_runtime_news(sley_runtime *rt)
+{
+    sl_add_seq_cst(&rt->news, 1);
+    sl_futex_wake(&rt->news, 1);
+}
+
 void sl_drain_check(sley_runtime *rt)
 {
     if (nobody_left(rt)) {
         sl_store_release(&rt->drained, 1);
-        sl_futex_wake(&rt->drained, 1);
+        sl_runtime_news(rt);
     }
 }
 
-/* Wait until no fiber is left, at most until deadline (again: or until the root scope is cancelled, if `until_cancelled`). */
+/* Wait until no fiber is left and none can come, at most until deadline, or until the root scope is cancelled if `until_cancelled`. */
 static bool wait_drained(sley_runtime *rt, sley_time deadline, bool until_cancelled)
 {
-    while (!sl_load_acquire(&rt->drained)) {
+    for (;;) {
+        uint32_t news = sl_load_acquire(&rt->news); /* before the conditions: what changes after it changes news too */
+
+        if (sl_load_acquire(&rt->drained)) {
+            if (close_if_empty(rt))
+                return true;
+            sl_store_release(&rt->drained, 0); /* a plain thread has started another */
+            ring_all(rt);
+        }
         if (deadline != SLEY_FOREVER && sl_clock_ns() >= deadline)
             return false;
         if (until_cancelled && sl_load_acquire(&rt->root.cancelled))
             return false;
-        sl_futex_wait(&rt->drained, 0, deadline);
+        sl_futex_wait(&rt->news, news, deadline);
     }
-    return true;
 }
 
 static int cancel_root(void *arg)
@@ -358,20 +382,8 @@ static void list_who_is_left(const sley_runtime *rt)
 }
 
 /* Steps 1 to 3 of the top of the file. */
-static int stop_locked(sley_runtime *rt, sley_time deadline)
+static int stop_running(sley_runtime *rt, sley_time deadline)
 {
-    if (rt->state == SL_RT_STOPPED)
-        return 0;
-    if (rt->state == SL_RT_CREATED) {
-        if (nobody_left(rt)) {
-            rt->state = SL_RT_STOPPED;
-            return 0;
-        }
-        int rc = start_locked(rt); /* what was submitted runs */
-
-        if (rc < 0)
-            return rc;
-    }
     sl_store_release(&rt->drained, 0);
     sl_store_release(&rt->draining, 1);
     if (sl_use_membarrier)
@@ -390,8 +402,41 @@ static int stop_locked(sley_runtime *rt, sley_time deadline)
             wait_drained(rt, SLEY_FOREVER, false); /* sley_run's caller owns what the fibers use: it may not return before them */
         }
     }
-    join_workers(rt, rt->worker_count);
+    sl_scope_cancel(&rt->root); /* the waits of attached threads end */
+    join_workers(rt);
     return 0;
+}
+
+/* Fibers submitted to a runtime that never ran: their blocks go back. */
+static void drop_injected(sley_runtime *rt)
+{
+    uint32_t taken;
+    struct sl_fiber *f = sl_queue_take(&rt->inject, UINT32_MAX, &taken);
+
+    while (f != NULL) {
+        struct sl_fiber *next = sl_load_relaxed(&f->next);
+
+        if (f->flags & SL_FIBER_HEAP)
+            free(f->arg);
+        sl_stack_credit_give(rt->stacks, NULL);
+        sl_fiber_free(NULL, f);
+        f = next;
+    }
+}
+
+static int stop_locked(sley_runtime *rt, sley_time deadline)
+{
+    int rc = 0;
+
+    if (rt->state == SL_RT_CREATED && !close_if_empty(rt))
+        rc = start_locked(rt); /* what was submitted runs */
+    if (rc < 0)
+        return rc;
+    if (rt->state == SL_RT_CREATED) {
+        sl_scope_cancel(&rt->root);
+        rt->state = SL_RT_STOPPED;
+    }
+    return rt->state == SL_RT_STOPPED ? 0 : stop_running(rt, deadline);
 }
 
 int sley_runtime_stop(sley_runtime *rt, sley_time deadline)
@@ -422,6 +467,7 @@ void sley_runtime_destroy(sley_runtime *rt)
         return; /* the parent's */
     while (sley_runtime_stop(rt, SLEY_NOW) == -EBUSY) /* their stacks cannot be freed under them */
         ;
+    drop_injected(rt); /* no thread could be had to run them */
     free_runtime(rt);
 }
 

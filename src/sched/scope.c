@@ -4,7 +4,6 @@
 #include "sched/scope.h"
 
 #include "plat/cpu.h"
-#include "plat/futex.h"
 #include "sched/op.h"
 #include "sched/worker.h"
 
@@ -49,5 +48,5 @@ void sl_scope_cancel(struct sl_scope *s)
         if ((sl_load_acquire(&f->generation) & 1) && f->scope == s && !(f->flags & SL_FIBER_SYSTEM))
             poke(f);
     }
-    sl_futex_wake(&s->rt->drained, 1); /* sley_run counts the grace from here */
+    sl_runtime_news(s->rt); /* sley_run counts the grace from here */
 }

@@ -37,12 +37,13 @@ static inline __attribute__((always_inline)) void sl_mark_running(struct sl_work
 }
 
 /* What to enter in place of the running fiber: a ready fiber's context, begun on a stack from the cache if need be, or the idle
- * context, when there is none, or it is time to look around, or a new fiber needs a stack that the cache does not have. */
+ * context, when there is none, or it is time to look around, or it is a pinned one's turn, or a new fiber needs a stack that the cache does
+ * not have. */
 static inline __attribute__((always_inline)) struct sl_context *sl_pick(struct sl_worker *w)
 {
     struct sl_fiber *f;
 
-    if (--w->budget > 0 && (f = sl_take_next(w)) != NULL) {
+    if (--w->budget > 0 && w->pinned_head == NULL && (f = sl_take_next(w)) != NULL) {
         if (f->flags & SL_FIBER_BEGUN || sl_fiber_begin(w, f)) {
             sl_mark_running(w, f);
             return &f->context;

@@ -3,7 +3,7 @@
  * A control block has one timer. It stays where it was armed, under that heap's lock; a later deadline is one store (T3), and so is none.
  * Expiry looks at the wait word and then at the deadline (order [timer.1]):
  *   WAITING, deadline passed     claim it with that word; only then may the entry go, because the fiber cannot run
- *   WAITING, no deadline         the entry goes, `heap` last; a fiber that was woken meanwhile finds the key gone, or its word changed
+ *   either, no deadline          the entry goes, `heap` last; a fiber that was woken meanwhile finds the key gone, or its word changed
  *                                and the entry put back
  *   WAITING_IO, deadline passed  ask for the operation's cancel, once; the entry stays a little, since the fiber may run at any time
  *   ARMING, deadline passed      comes back a little later
@@ -79,7 +79,7 @@ static bool expire_one(struct sl_timer_heap *h, struct sl_timer *t, int64_t now,
             sl_store_relaxed(&t->heap, 0);
             return true;
         }
-    } else if (state == SL_WAITING) {
+    } else if (deadline == SL_TIME_NONE && (state == SL_WAITING || state == SL_WAITING_IO)) {
         sl_timer_heap_remove(h, t); /* stores key */
         sl_fence_seq_cst();         /* [timer.2] */
         if (sl_load_relaxed(&f->word) == word) {

@@ -22,7 +22,7 @@
 #include <sley/runtime.h>
 
 struct sl_counters { /* owner adds, anybody reads; see sley_stats */
-    _Atomic(uint64_t) started, ended, failed, switches, steals, wakes, injected, io_submitted, io_completed, io_enters, timers_fired,
+    _Atomic(uint64_t) started, ended, failed, switches, steals, wakes, io_submitted, io_completed, io_enters, timers_fired,
         chan_messages;
 };
 
@@ -64,12 +64,15 @@ struct sl_worker {
     int                  doorbell_fd;   /* an eventfd with a multishot poll on the ring */
 };
 
+#define SL_OUTSIDE_CLOSED ((uint64_t)1 << 63)
+
 enum sl_runtime_state { SL_RT_CREATED, SL_RT_RUNNING, SL_RT_STOPPED };
 
 struct sley_runtime {
     struct sl_scope        root;
     struct sley_options    options;      /* with every default filled in */
     unsigned               worker_count;
+    unsigned               threads;      /* of them running; fewer only if starting them failed */
     struct sl_worker     **workers;
     struct sl_stack_pool  *stacks;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
@@ -84,10 +87,12 @@ struct sley_runtime {
     _Alignas(64) struct sl_queue inject; /* from outside the workers */
     struct sl_queue        starved;      /* fibers that got no stack */
     _Atomic(int64_t)       starved_next; /* when they try again */
-    struct sl_counters     outside;      /* what plain threads count; added atomically */
+    _Atomic(uint64_t)      outside;      /* fibers started by plain threads; SL_OUTSIDE_CLOSED: no more of them. Pair [drain.1] */
+    _Atomic(uint64_t)      injected;     /* pushes to `inject` */
     _Atomic(uint8_t)       draining;     /* somebody waits for the last fiber; pair [drain.1] */
     _Atomic(uint8_t)       stopping;     /* no fiber is left: workers leave */
-    _Atomic(uint32_t)      drained;      /* futex: 1 when the last fiber has ended */
+    _Atomic(uint8_t)       drained;      /* the last fiber has ended */
+    _Atomic(uint32_t)      news;         /* futex: counts changes of `drained` and of the root scope's `cancelled` */
 };
 
 /* ready.c */
@@ -122,6 +127,7 @@ void sl_ring_cancel(struct sl_worker *of, uint64_t user_data); /* anybody, no lo
 
 /* runtime.c */
 void sl_drain_check(struct sley_runtime *rt); /* tell who waits for it if no fiber is left */
+void sl_runtime_news(struct sley_runtime *rt); /* who waits for the end of rt shall look again */
 void sl_log(const struct sley_runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* go.c */

@@ -162,10 +162,64 @@ SCENARIO(chan_stress_every_message_comes_once)
     }
 }
 
+/* Tokens go round through one channel, each time with one more on them: in long bursts of one after the other and of several at once. */
+
+enum { TOKENS = 5, PLAYERS_MAX = 4, BURSTS = 12, BURST_MAX = 3000 };
+
+static struct {
+    sley_chan *ch;
+    _Atomic(uint64_t) steps;
+} ring;
+
+static int player(void *arg)
+{
+    struct end *e = arg;
+    uint64_t token;
+
+    for (int burst = 0; burst < BURSTS; burst++) {
+        for (uint32_t i = below(&e->random, BURST_MAX); i > 0; i--) {
+            EXPECT(sley_chan_recv(ring.ch, &token, SLEY_FOREVER) == 1);
+            token++;
+            EXPECT(sley_chan_send(ring.ch, &token, SLEY_FOREVER) == 0);
+            ring.steps++;
+        }
+        for (uint32_t i = below(&e->random, 200); i > 0; i--)
+            give_way();
+    }
+    return 0;
+}
+
+SCENARIO(chan_stress_tokens_are_neither_lost_nor_doubled)
+{
+    struct end players[PLAYERS_MAX];
+
+    for (int count = 1; count <= PLAYERS_MAX; count++) {
+        uint64_t random = mix(seed + count), token = 0, sum = 0;
+
+        ring.ch = sley_chan_create(sizeof token, TOKENS + below(&random, 3));
+        ring.steps = 0;
+        for (int i = 0; i < TOKENS; i++)
+            EXPECT(sley_chan_send(ring.ch, &token, SLEY_NOW) == 0);
+        for (int i = 0; i < count; i++) {
+            players[i] = (struct end){ .random = mix(random + i) };
+            actor_start_as(&players[i].actor, scene.cast == THREADS || (scene.cast == FIBER_AND_THREADS && i % 2), player, &players[i]);
+        }
+        for (int i = 0; i < count; i++)
+            EXPECT(actor_result(&players[i].actor) == 0);
+        for (int i = 0; i < TOKENS; i++) {
+            EXPECT(sley_chan_recv(ring.ch, &token, SLEY_NOW) == 1);
+            sum += token;
+        }
+        EXPECT(sley_chan_len(ring.ch) == 0 && sum == ring.steps);
+        sley_chan_destroy(ring.ch);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(chan_stress_every_message_comes_once),
+        PLAYED(chan_stress_tokens_are_neither_lost_nor_doubled),
     };
 
     seed = test_seed();

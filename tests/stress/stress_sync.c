@@ -1,7 +1,13 @@
 /* stress_sync.c - events and wait groups: sets, resets and timeouts that race, and memory that is given back as soon as nobody waits. */
 #include "../scenario.h"
 
-enum { ROUNDS = 150, WAITERS_MAX = 12, PASSES = 300 };
+enum {
+    ROUNDS = 150,
+    WAITERS_MAX = 12,
+    PASSES = 300,
+    CROWD = SL_WAKE_ALL_BATCH + 16, /* not woken under one hold of the lock */
+    OPENINGS = 40
+};
 
 static uint64_t seed;
 
@@ -155,6 +161,74 @@ SCENARIO(waitgroup_stress_rounds_let_pass_only_those_that_waited)
     opened_and_shut(0);
 }
 
+/* --- a crowd that shuts the gate and waits again while others of it are still being woken --------------------------------------- */
+
+static struct {
+    _Atomic(int) openings; /* begun */
+    _Atomic(int) shut;     /* openings after which somebody has shut the gate */
+    _Atomic(int) passed;   /* by all, in all openings */
+} crowd;
+
+static int pass_and_shut(void *arg)
+{
+    struct part *p = arg;
+
+    for (int i = 1; i <= OPENINGS; i++) {
+        int before = i - 1;
+
+        EXPECT((p->on_event ? sley_event_wait(&gate.e, SLEY_FOREVER) : sley_waitgroup_wait(&gate.w, SLEY_FOREVER)) == 0);
+        EXPECT(crowd.openings == i); /* once for every opening */
+        if (p->on_event) {
+            sley_event_reset(&gate.e);
+        } else if (crowd.shut == before && sl_cas_acq_rel(&crowd.shut, &before, i)) {
+            sley_waitgroup_add(&gate.w, 1);
+            crowd.passed++;
+            continue;
+        } else {
+            while (sley_waitgroup_wait(&gate.w, SLEY_NOW) == 0) /* until that one has */
+                give_way();
+        }
+        crowd.passed++;
+    }
+    return 0;
+}
+
+static void shut_by_the_crowd(int on_event)
+{
+    static struct part p[CROWD];
+
+    memset(&gate, 0, sizeof gate);
+    memset(&crowd, 0, sizeof crowd);
+    sley_waitgroup_add(&gate.w, 1);
+    for (int i = 0; i < CROWD; i++) {
+        p[i] = (struct part){ .on_event = on_event };
+        actor_start_as(&p[i].actor, scene.cast == THREADS || (scene.cast == FIBER_AND_THREADS && i % 2), pass_and_shut, &p[i]);
+    }
+    for (int opening = 1; opening <= OPENINGS; opening++) {
+        for (int i = 0; i < CROWD; i++)
+            actor_waits(&p[i].actor);
+        crowd.openings++;
+        if (on_event)
+            sley_event_set(&gate.e);
+        else
+            sley_waitgroup_done(&gate.w);
+        while (crowd.passed < opening * CROWD)
+            give_way();
+    }
+    for (int i = 0; i < CROWD; i++)
+        EXPECT(actor_result(&p[i].actor) == 0);
+}
+
+SCENARIO(event_stress_set_wakes_nobody_twice)
+{
+    shut_by_the_crowd(1);
+}
+
+SCENARIO(waitgroup_stress_zero_wakes_nobody_twice)
+{
+    shut_by_the_crowd(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +236,8 @@ int main(void)
         PLAYED(waitgroup_stress_may_die_with_the_last_wait),
         PLAYED(event_stress_pulses_let_pass_only_those_that_waited),
         PLAYED(waitgroup_stress_rounds_let_pass_only_those_that_waited),
+        PLAYED(event_stress_set_wakes_nobody_twice),
+        PLAYED(waitgroup_stress_zero_wakes_nobody_twice),
     };
 
     seed = test_seed();
