@@ -71,6 +71,13 @@ static inline void io_call_start(struct io_call *c)
 
 static inline int io_call_result(struct io_call *c) { return actor_result(&c->actor); }
 
+/* Play a body with every cast, from a test that does more than that. */
+static inline void play_all(void (*body)(void))
+{
+    for (size_t i = 0; i < sizeof casts / sizeof *casts; i++)
+        play(body, casts[i]);
+}
+
 /* --- descriptors and files ------------------------------------------------------------------------------------------------------ */
 
 /* Open descriptors of this process, without those that the library keeps: eventfds and rings. */

@@ -248,8 +248,7 @@ static void a_full_disk_is_enospc_and_what_was_written_stays(void **state)
         skip();
     }
     small_disk = mounted;
-    for (size_t i = 0; i < sizeof casts / sizeof *casts; i++)
-        play(fill_the_disk, casts[i]);
+    play_all(fill_the_disk);
     assert_int_equal(umount(mounted), 0);
     assert_int_equal(rmdir(mounted), 0);
 }

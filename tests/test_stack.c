@@ -382,6 +382,7 @@ static void burst_gives_pages_back_and_works_again(const char *level)
     p = sl_stack_pool_create(SL_STACK_BYTES_MIN * 2);
     unsetenv("SLEY_GUARD");
     assert_non_null(p);
+    sl_stack_keep_warm(p, WARM);
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < BURST; i++) {
             assert_non_null(s[i] = take(p, &c));

@@ -37,10 +37,12 @@
 #define CACHE_SHARE       (CACHE_STACKS_MAX + SL_STACK_BATCH) /* free stacks and bare ones */
 #define CARVE_AT_ONCE     4                /* 3 microseconds each: the guard and the first touch of a page */
 #ifdef SL_MODEL_SIZE
-#define DEPOT_WARM        8
+#define WARM_MIN          8
 #else
-#define DEPOT_WARM        4096             /* free stacks that keep their pages for the next burst; those beyond give them back */
+#define WARM_MIN          4096             /* free stacks that keep their pages for the next burst, at least */
 #endif
+#define WARM_SHARE        8                /* ... and at most those that fit into this part of the memory; those beyond give their pages back */
+#define WARM_PAGES        2                /* that a used stack keeps, reckoned generously */
 #define COLOURS           16               /* tops are moved by this many cache lines, or the hot frames of all would share one set */
 #define CACHE_LINE        64
 #define DESCRIPTOR_BYTES  ((sizeof(struct sl_stack) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
@@ -69,6 +71,7 @@ struct sl_stack_pool {
     _Atomic(uint64_t) carved;
     _Atomic(uint64_t) protected_here;
     _Atomic(uint64_t) depot_count; /* of stacks in `depot`; written under the lock, hint without it */
+    uint64_t          warm_max;    /* free stacks that keep their pages; fixed after creation */
     struct sl_lock    lock;        /* for all below */
     uint64_t          stacks;      /* in the slabs */
     uint64_t          credits;     /* given out */
@@ -284,6 +287,11 @@ struct sl_stack_pool *sl_stack_pool_create(size_t stack_bytes)
     if (p == NULL)
         return NULL;
     p->page_bytes = page;
+    p->warm_max = sl_vm_memory_bytes() / WARM_SHARE / (WARM_PAGES * page);
+#ifndef SL_MODEL_SIZE
+    if (p->warm_max < WARM_MIN)
+#endif
+        p->warm_max = WARM_MIN;
     p->stack_bytes = stack_bytes < 4 * page ? 4 * page : stack_bytes;
     p->guard_bytes = SL_GUARD_BYTES < p->stack_bytes / 4 ? SL_GUARD_BYTES : p->stack_bytes / 4;
     if (p->guard_bytes < page)
@@ -418,10 +426,15 @@ static void trim(struct sl_stack_pool *p, struct sl_stack *batch)
     }
 }
 
+void sl_stack_keep_warm(struct sl_stack_pool *p, uint64_t stacks)
+{
+    p->warm_max = stacks;
+}
+
 /* Put a list of stacks, newest first, into the depot. */
 static void depot_put(struct sl_stack_pool *p, struct sl_stack *batch, uint32_t count)
 {
-    bool warm = sl_load_relaxed(&p->depot_count) < DEPOT_WARM; /* hint */
+    bool warm = sl_load_relaxed(&p->depot_count) < p->warm_max; /* hint */
 
     batch->batch_count = count;
     batch->batch_bare = 0;

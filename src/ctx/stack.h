@@ -78,6 +78,7 @@ void sl_stack_cache_drain(struct sl_stack_pool *p, struct sl_stack_cache *c); /*
 
 enum sl_stack_guard sl_stack_pool_guard(const struct sl_stack_pool *p); /* what the newest stacks got */
 size_t   sl_stack_pool_bytes(const struct sl_stack_pool *p);
+void     sl_stack_keep_warm(struct sl_stack_pool *p, uint64_t stacks); /* how many free stacks keep their pages; before the pool is used */
 uint64_t sl_stack_pool_count(const struct sl_stack_pool *p); /* stacks carved so far */
 /* Aborts with the report if the canary is gone; nothing with a guard. */
 void     sl_stack_check_canary(const struct sl_stack *s);

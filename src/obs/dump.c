@@ -72,7 +72,7 @@ static int describe_runtime(const sley_runtime *rt, char *line, size_t bytes)
     if (mallctl != NULL && mallctl("epoch", &epoch, &epoch_bytes, &epoch, sizeof epoch) == 0 &&
         mallctl("stats.allocated", &allocated, &size, NULL, 0) == 0 && mallctl("stats.resident", &resident, &size, NULL, 0) == 0)
         snprintf(allocator, sizeof allocator, "jemalloc, %zu bytes allocated, %zu resident", allocated, resident);
-    return snprintf(line, bytes, "runtime %s: %u workers, %s; malloc: %s\n", rt->options.name, rt->worker_count, rt->backend, allocator);
+    return snprintf(line, bytes, "runtime %.64s: %u workers, %s; malloc: %s\n", rt->options.name, rt->worker_count, rt->backend, allocator);
 }
 
 int sley_dump(const sley_runtime *rt, int fd)

@@ -102,3 +102,10 @@ uint64_t sl_vm_maps_max(void)
     errno = saved;
     return maps;
 }
+
+uint64_t sl_vm_memory_bytes(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}

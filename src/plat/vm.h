@@ -18,6 +18,9 @@ int sl_vm_protect(void *at, size_t bytes); /* costs two mappings: 0; -ENOMEM */
 /* Give the pages back; they read as zero when they are touched again. */
 void sl_vm_drop(void *at, size_t bytes);
 
+/* Bytes of memory that the machine has. */
+uint64_t sl_vm_memory_bytes(void);
+
 /* How many mappings the kernel allows this process. */
 uint64_t sl_vm_maps_max(void);
 

@@ -170,8 +170,10 @@ void sley_pin(void)
 {
     struct sl_fiber *f = fiber_here();
 
-    if (f != NULL && f->pins < UINT16_MAX)
-        f->pins++;
+    if (f == NULL)
+        return;
+    SLEY_ASSERT(f->pins < UINT16_MAX, "sley_pin", "pinned 65,535 times without an unpin");
+    f->pins++;
 }
 
 void sley_unpin(void)

@@ -8,6 +8,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#define STACK_PREFETCH 320 /* bytes above a parked fiber's stack pointer that its return touches */
+
 /* ---- handing over ---- */
 
 void sl_submit(struct sl_worker *w)
@@ -103,8 +105,30 @@ static struct sl_fiber *complete_op(uint64_t user_data, int32_t result)
     return f;
 }
 
+/* With thousands of connections a fiber's block and stack are in no cache when its completion comes, and each claim waits for its
+ * own miss, since a compare-and-swap lets nothing overtake it. So all are asked for first. */
+static void prefetch_blocks(const struct sl_completion *c, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct sl_fiber *f = (c[i].user_data & 0xff) == SL_KIND_OP ? sl_fiber_at((uint32_t)(c[i].user_data >> 32)) : NULL;
+
+        if (f != NULL) {
+            __builtin_prefetch(f, 1);
+            __builtin_prefetch((char *)f + 64, 1);
+        }
+    }
+}
+
+/* ... and the frames that it will return through: saved registers, sl_op_park, the public call. */
+static void prefetch_stack(const struct sl_fiber *f)
+{
+    for (unsigned at = 0; at < STACK_PREFETCH; at += 64)
+        __builtin_prefetch((char *)f->context.sp + at, 1);
+}
+
 static void complete(struct sl_worker *w, const struct sl_completion *c, unsigned n)
 {
+    prefetch_blocks(c, n);
     for (unsigned i = 0; i < n; i++) {
         uint32_t who = (uint32_t)(c[i].user_data >> 32), tag = (uint32_t)(c[i].user_data >> 8) & 0xffffff;
         struct sl_fiber *f;
@@ -115,6 +139,7 @@ static void complete(struct sl_worker *w, const struct sl_completion *c, unsigne
             f = complete_op(c[i].user_data, c[i].result);
             if (f == NULL)
                 break;
+            prefetch_stack(f);
             sl_owner_add(&w->counters.wakes, 1);
             if (!w->rt->chaos || !sl_send_elsewhere(w, f))
                 sl_push_ready(w, f);
