@@ -19,6 +19,13 @@
 
 #define SIGNALS 64
 
+/* ThreadSanitizer runs a handler when the thread next calls something that it intercepts: the thread must come back for that. */
+#ifdef SL_TSAN
+#define RESTART 0
+#else
+#define RESTART SA_RESTART
+#endif
+
 /* Not to be had: the two that cannot be caught, and libc's own. */
 #define FORBIDDEN (SLEY_SIG(SIGKILL) | SLEY_SIG(SIGSTOP) | SLEY_SIG(32) | SLEY_SIG(33))
 
@@ -109,7 +116,7 @@ static struct sl_fiber *appoint(void)
 /* 0; -EINVAL, -EMFILE... */
 static int install(uint64_t set)
 {
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK };
+    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | RESTART };
     int fd = sl_load_acquire(&bell); /* [signal.2] */
 
     if (set == 0 || set & FORBIDDEN)

@@ -272,8 +272,11 @@ static void go_to_sleep(struct sl_worker *w)
     if (sl_load_relaxed(&rt->draining)) /* [drain.1] behind the barrier */
         sl_drain_check(rt);
     if (!work_anywhere(w)) {
-        int64_t deadline = sl_load_relaxed(&w->timers.first);
+        int64_t deadline;
 
+        sl_lock_acquire(&w->timers.lock); /* after the announcement: a helper that has the heap in hand puts back what it holds, or rings */
+        deadline = sl_load_relaxed(&w->timers.first);
+        sl_lock_release(&w->timers.lock);
         if (sl_queue_count(&rt->starved) > 0)
             deadline = earlier(deadline, sl_load_relaxed(&rt->starved_next));
         deadline = watch_until(w, deadline);
@@ -324,6 +327,8 @@ void sl_worker_loop(struct sl_worker *w)
 
     while ((f = find(w)) != NULL) {
         leave_idleness(w);
+        if (sl_deque_count(&w->deque) > 0) /* whatever filled it: these wait while f runs */
+            sl_look_for_sleepers(w);
         if (!(f->flags & SL_FIBER_BEGUN)) {
             if (w->stacks.head == NULL && sl_stack_refill(w->rt->stacks, &w->stacks) < 0) {
                 starve(w, f);

@@ -153,7 +153,7 @@ static void complete(struct sl_worker *w, const struct sl_completion *c, unsigne
             break;
         }
     }
-    if (n > 1 || w->thread.current != NULL)
+    if (w->thread.current != NULL) /* else the idle context looks before it goes on */
         sl_look_for_sleepers(w);
 }
 

@@ -219,14 +219,12 @@ int sley_yield(void)
         sl_thread_yield();
         return sl_cancelled(f) ? -ECANCELED : 0;
     }
-    if (sl_cancelled(f))
-        return -ECANCELED;
     /* alone: nothing to switch to, but the budget runs so that completions and timers are seen */
     if (w->budget > 1 && !w->rt->chaos && w->pinned_head == NULL && sl_load_relaxed(&w->next.fiber) == NULL &&
         sl_deque_count(&w->deque) == 0 && sl_queue_count(&w->overflow) == 0) {
         w->budget--;
         sl_owner_add(&w->tick, 1);
-        return 0;
+        return sl_cancelled(f) ? -ECANCELED : 0;
     }
     sl_switch_away(w, f, arrive_yielded, f);
     return sl_cancelled(f) ? -ECANCELED : 0;

@@ -9,11 +9,13 @@
 
 struct sl_scope sl_scope_nowhere;
 
-static void poke(struct sl_fiber *f)
+static void poke(const struct sl_scope *s, struct sl_fiber *f)
 {
     for (;;) {
-        uint64_t word = sl_load_acquire(&f->word); /* [cancel.1] */
+        uint64_t word = sl_load_acquire(&f->word); /* [cancel.1] before whose it is: should the block change hands, its sequence moves on */
 
+        if (!(sl_load_acquire(&f->generation) & 1) || f->scope != s || f->flags & SL_FIBER_SYSTEM)
+            return;
         switch (SL_WORD_STATE(word)) {
         case SL_IDLE:
         case SL_WON:
@@ -42,11 +44,7 @@ void sl_scope_cancel(struct sl_scope *s)
         return;
     sl_fence_seq_cst(); /* [cancel.1] */
     end = sl_fiber_index_end();
-    for (uint32_t i = 0; i < end; i++) {
-        struct sl_fiber *f = sl_fiber_at(i);
-
-        if ((sl_load_acquire(&f->generation) & 1) && f->scope == s && !(f->flags & SL_FIBER_SYSTEM))
-            poke(f);
-    }
+    for (uint32_t i = 0; i < end; i++)
+        poke(s, sl_fiber_at(i));
     sl_runtime_news(s->rt); /* sley_run counts the grace from here */
 }

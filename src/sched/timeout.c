@@ -7,8 +7,8 @@
  *                                and the entry put back
  *   WAITING_IO, deadline passed  ask for the operation's cancel, once; the entry stays a little, since the fiber may run at any time
  *   ARMING, deadline passed      comes back a little later
- *   IDLE, WON                    the deadline of a wait that is over, or not yet begun: the entry stays
- *   deadline not passed          the entry moves there
+ *   IDLE, WON                    the deadline of a wait that is over, or not yet begun: the entry stays near
+ *   parked, deadline not passed  the entry moves there
  * order [timer.2]: key is stored before the fence, the word read after; the fiber was claimed (a change of its word) before it reads key. */
 #include "sched/switch.h"
 
@@ -60,6 +60,11 @@ void sl_timer_forget(struct sl_fiber *f)
     sl_lock_release(&h->lock);
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Entry t of h is due. true: its fiber was claimed and is the caller's to make ready. *cancel: ask for that operation's cancel. */
 static bool expire_one(struct sl_timer_heap *h, struct sl_timer *t, int64_t now, uint64_t *cancel)
 {
@@ -70,7 +75,10 @@ static bool expire_one(struct sl_timer_heap *h, struct sl_timer *t, int64_t now,
 
     *cancel = 0;
     if (deadline > now && deadline != SL_TIME_NONE) {
-        sl_timer_heap_rekey(h, t, deadline);
+        sl_timer_heap_rekey(h, t, deadline); /* stores key */
+        sl_fence_seq_cst();                  /* [timer.2] */
+        if ((state != SL_WAITING && state != SL_WAITING_IO) || sl_load_relaxed(&f->word) != word)
+            sl_timer_heap_rekey(h, t, earlier(deadline, now + SL_TIMER_RUNNING_NS)); /* the next wait may rely on the old key (T3) */
         return false;
     }
     if (state == SL_WAITING && deadline <= now) {
@@ -132,6 +140,7 @@ void sl_timers_expire(struct sl_worker *w, struct sl_timer_heap *h, int64_t now)
         sl_push_ready(w, ready);
         ready = next;
     }
-    if (sl_deque_count(&w->deque) > 1)
-        sl_look_for_sleepers(w);
+    /* The owner went to sleep while this worker had its heap in hand: an entry put back may be earlier than its alarm. */
+    if (h != &w->timers && sl_idle_sleeps(&w->rt->idle, h->number))
+        sl_doorbell_ring(w->rt->workers[h->number]);
 }
