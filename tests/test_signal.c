@@ -139,6 +139,25 @@ static void release_forgets_what_came_body(void)
 
 static void release_forgets_what_came(void **state) { play(release_forgets_what_came_body, THREADS); }
 
+/* A child that makes a runtime of its own waits on its own bell, whatever the parent waits for. */
+static void a_forked_child_waits_for_its_own_signals(void **state)
+{
+    int status;
+    pid_t pid;
+
+    play(a_signal_wakes_who_waits_for_it_body, THREADS);
+    pid = fork();
+    if (pid == 0) {
+        void (*body)(void) = a_signal_wakes_who_waits_for_it_body;
+
+        scene.cast = FIBER_AND_THREADS;
+        _exit(sley_run(NULL, play_body, &body) != 0 || scene.unmet != NULL);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    play(a_signal_wakes_who_waits_for_it_body, THREADS);
+}
+
 SCENARIO(impossible_sets_are_refused)
 {
     EXPECT(sley_signal_wait(0, SLEY_NOW) == -EINVAL);
@@ -158,6 +177,7 @@ int main(void)
         PLAYED(the_listener_may_leave),
         PLAYED(release_restores_what_was_before),
         cmocka_unit_test(release_forgets_what_came),
+        cmocka_unit_test(a_forked_child_waits_for_its_own_signals),
         PLAYED(impossible_sets_are_refused),
     };
 

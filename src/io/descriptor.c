@@ -1,5 +1,6 @@
 /* descriptor.c - the list of those who wait for a free descriptor. */
 #include "io/descriptor.h"
+#include "io/fork.h"
 #include "plat/cpu.h"
 
 _Atomic(uint32_t) sl_descriptors_wanted;
@@ -78,4 +79,11 @@ void sl_descriptor_wake(void)
     sl_lock_release(&lock);
     if (first != NULL)
         sl_ready_list(first);
+}
+
+void sl_descriptor_reset(void)
+{
+    lock = (struct sl_lock){ 0 };
+    waiters = (struct sl_wait_list){ 0 };
+    sl_store_relaxed(&sl_descriptors_wanted, 0); /* one thread */
 }

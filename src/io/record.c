@@ -2,8 +2,8 @@
  *
  * order [record.1]: a chunk is zeroed, then published by a compare-and-swap; who loads its address acquires the zeroes. */
 #include "io/record.h"
+#include "io/fork.h"
 #include "io/sys.h"
-#include "sched/fork.h"
 #include "plat/cpu.h"
 
 #include <linux/magic.h>
@@ -134,7 +134,7 @@ int sl_record_learn(struct sl_record *r, int fd)
     return 0;
 }
 
-void sl_fd_reset_after_fork(void)
+void sl_record_reset(void)
 {
     for (int i = 0; i < SL_RECORD_CHUNKS; i++) {
         struct sl_record *chunk = sl_load_relaxed(&sl_record_table[i]); /* one thread */

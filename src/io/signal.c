@@ -8,6 +8,7 @@
  * order [signal.1]: the handler sets the bit, then rings; the listener silences the bell, then takes the bits. A bit set in between rings
  * again.
  * order [signal.2]: the bell is made, then shown; who finds it shown may use it. */
+#include "io/fork.h"
 #include "io/sys.h"
 #include "sched/park.h"
 
@@ -219,4 +220,12 @@ void sley_signal_release(uint64_t set)
     installed &= ~set;
     kept = (kept | sl_swap_acq_rel(&arrived, 0)) & ~set; /* [signal.1] */
     sl_lock_release(&lock);
+}
+
+void sl_signal_reset(void)
+{
+    lock = (struct sl_lock){ 0 };
+    sl_store_relaxed(&bell, -1); /* one thread. The handlers stay installed, and what arrives is kept */
+    waiters = (struct sl_wait_list){ 0 };
+    listener = NULL;
 }

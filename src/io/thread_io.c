@@ -6,6 +6,7 @@
  * order [thread_io.1]: the eventfd is stored in the block before the word says WAITING_IO. */
 #include "io/thread_io.h"
 #include "io/call.h"
+#include "io/fork.h"
 
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -142,4 +143,10 @@ int sl_thread_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
     if (!(flags & O_NONBLOCK))
         sl_sys_fcntl(fd, F_SETFL, flags);
     return rc == -EINTR ? -EINPROGRESS : rc;
+}
+
+void sl_thread_io_reset(void)
+{
+    lock = (struct sl_lock){ 0 };
+    idle_bells = NULL; /* the parent's threads ring them */
 }

@@ -2,6 +2,7 @@
 #include "plat/futex.h"
 
 #include "base/atomic.h"
+#include "plat/cpu.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -12,6 +13,13 @@
 void sl_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline)
 {
     int saved = errno;
+#ifdef SL_TSAN
+    /* ThreadSanitizer keeps a signal for the next call that it intercepts; one that comes just before the wait would be kept for ever. */
+    int64_t soon = sl_clock_ns() + 10000000;
+
+    nanosleep(&(struct timespec){ 0, 0 }, NULL);
+    deadline = deadline < soon ? deadline : soon;
+#endif
     struct timespec at = { .tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000 };
 
     if (deadline < 0)
@@ -19,9 +27,6 @@ void sl_futex_wait(_Atomic(uint32_t) *word, uint32_t value, int64_t deadline)
     /* The bitset form takes a point in time, of CLOCK_MONOTONIC. */
     syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value, deadline == INT64_MAX ? NULL : &at, NULL,
             FUTEX_BITSET_MATCH_ANY);
-#ifdef SL_TSAN
-    nanosleep(&(struct timespec){ 0, 0 }, NULL); /* ThreadSanitizer runs signal handlers only from calls that it intercepts */
-#endif
     errno = saved;
 }
 

@@ -7,7 +7,7 @@
 
 #include "plat/cpu.h"
 
-#define QUIET_LOOKS 10 /* looks at which nobody was awake before the watcher goes dormant: a tenth of a second */
+#define QUIET_LOOKS 2 /* looks, 10 milliseconds apart, at which nobody was awake, before the watcher goes dormant */
 
 /* ---- looking around ---- */
 
@@ -194,8 +194,9 @@ static int64_t watch_until(struct sl_worker *w, int64_t deadline)
             return deadline;
         sl_store_relaxed(&idle->dormant, 0);
     }
-    if (sl_idle_awake(idle) > 0)
-        w->watch_quiet = 0;
+    if (sl_idle_awake(idle) == 0)
+        return earlier(deadline, w->now + SL_WATCH_IDLE_NS);
+    w->watch_quiet = 0;
     deadline = earlier(deadline, w->now + (w->watch_misses < 8 ? SL_WATCH_NS : SL_WATCH_IDLE_NS));
     for (unsigned i = 0; i < w->rt->worker_count; i++) {
         struct sl_worker *v = w->rt->workers[i];

@@ -1,0 +1,11 @@
+/* fork.h - in a forked child: forget the parent's calls. Each of these runs in the child's one thread, before fork returns; a lock that one of
+ * the parent's other threads held stays held otherwise. Eventfds are shared with the parent, so the child makes its own. */
+#ifndef SL_IO_FORK_H
+#define SL_IO_FORK_H
+
+void sl_record_reset(void);
+void sl_descriptor_reset(void);
+void sl_thread_io_reset(void);
+void sl_signal_reset(void);
+
+#endif
