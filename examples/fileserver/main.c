@@ -96,10 +96,9 @@ static int accept_all(void *arg)
         if (rc < 0)
             break;
         conn_begin();
-        if ((rc = sley_go_copy(conn_run, &a, sizeof a)) < 0) {
+        if (sley_go_copy(conn_run, &a, sizeof a) < 0) { /* no memory: for this client, now */
             conn_end();
             sley_close(a.fd);
-            break;
         }
     }
     return rc == -EBADF ? 0 : rc; /* the listener was closed: that is how it ends */
@@ -121,11 +120,10 @@ static int stop(void)
     return rc;
 }
 
-static int start(void *arg)
+static int start(void)
 {
     int listener, rc;
 
-    (void)arg;
     if ((rc = sley_signal_wait(SIGNALS, SLEY_NOW)) != -ETIMEDOUT) /* from here on they are kept for us, and kill nobody */
         return rc;
     server.root = sley_open(settings.directory, O_RDONLY | O_DIRECTORY, 0, SLEY_FOREVER);
@@ -145,6 +143,38 @@ static int start(void *arg)
     files_stop();
     if (settings.log != NULL)
         log_stop();
+    return rc;
+}
+
+struct first {
+    int        result;
+    sley_event ended;
+};
+
+static int run_first(void *arg)
+{
+    struct first *f = arg;
+
+    f->result = start();
+    sley_event_set(&f->ended);
+    return 0;
+}
+
+/* Not sley_run, whose fibers stand and fall together: in the root scope of a runtime an error is its fiber's own. */
+static int run(void)
+{
+    struct first first = { 0 };
+    sley_runtime *rt;
+    int rc = sley_runtime_create(&rt, NULL);
+
+    if (rc < 0)
+        return rc;
+    if ((rc = sley_runtime_start(rt)) == 0 && (rc = sley_runtime_submit(rt, run_first, &first)) == 0 &&
+        (rc = sley_event_wait(&first.ended, SLEY_FOREVER)) == 0) {
+        sley_runtime_stop(rt, SLEY_FOREVER);
+        rc = first.result;
+    }
+    sley_runtime_destroy(rt);
     return rc;
 }
 
@@ -193,7 +223,7 @@ int main(int argc, char **argv)
         return 2;
     }
     raise_limits();
-    rc = sley_run(NULL, start, NULL);
+    rc = run();
     if (server.root >= 0)
         sley_close(server.root);
     respond_fini();

@@ -84,7 +84,7 @@ static int go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t 
     }
     if (heap != NULL)
         f->arg = heap;
-    else
+    else if (bytes > 0)
         memcpy(f->copy, arg, bytes);
     sl_spawn_ready(f);
     return 0;

@@ -15,7 +15,13 @@
 
 static int bad(const char *name, const char *value, const char *want)
 {
-    fprintf(stderr, "sley: %s=%s: %s\n", name, value, want);
+    char shown[64];
+    size_t n = 0;
+
+    for (; value[n] != '\0' && n < sizeof shown - 1; n++) /* one line, whatever the value */
+        shown[n] = (unsigned char)value[n] < ' ' || value[n] == 127 ? '?' : value[n];
+    shown[n] = '\0';
+    fprintf(stderr, "sley: %s=%s: %s\n", name, shown, want);
     return -EINVAL;
 }
 
