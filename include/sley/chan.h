@@ -8,13 +8,14 @@ SLEY_BEGIN_DECLS
 
 typedef struct sley_chan sley_chan;
 
-SLEY_API SLEY_MUST_USE sley_chan *sley_chan_create(size_t elem_bytes, size_t capacity);      /* 0: unbuffered; NULL: no memory */
+SLEY_API SLEY_MUST_USE sley_chan *sley_chan_create(size_t elem_bytes, size_t capacity);      /* 0: unbuffered; NULL: no memory, or more than 2^32 - 1 */
 SLEY_API sley_chan *sley_chan_ref(sley_chan *ch);     /* one more reference, for a user who may outlive the creator; returns ch */
 SLEY_API void       sley_chan_destroy(sley_chan *ch); /* give one reference back; the last frees ch and what it still holds */
 SLEY_API void       sley_chan_close(sley_chan *ch);   /* no more messages; the rest can still be received; again: nothing */
 
 SLEY_API SLEY_MUST_USE int sley_chan_send(sley_chan *ch, const void *msg, sley_time deadline); /* 0; -EPIPE: closed */
 SLEY_API SLEY_MUST_USE int sley_chan_recv(sley_chan *ch, void *msg, sley_time deadline);       /* 1: got one; 0: closed and empty; msg NULL: drop it */
+/* In batches, under one lock: n is at least 1 (0: -EINVAL, since 0 means the end), and no more than INT_MAX go at once. */
 SLEY_API SLEY_MUST_USE int sley_chan_send_n(sley_chan *ch, const void *msgs, size_t n, sley_time deadline); /* waits for room for one; how many went */
 SLEY_API SLEY_MUST_USE int sley_chan_recv_n(sley_chan *ch, void *msgs, size_t n, sley_time deadline);       /* waits for one; how many came; 0 as above */
 
