@@ -18,12 +18,14 @@ static int is_nonblocking_and_cloexec(int fd) { return fcntl(fd, F_GETFL) & O_NO
 
 SCENARIO(listen_takes_addresses_as_text)
 {
-    const char *good[] = { "127.0.0.1:0", "[::1]:0", "*:0", "0.0.0.0:0", "[::]:0", "unix:@sley-test-listen" };
+    char abstract[64];
+    const char *good[] = { "127.0.0.1:0", "[::1]:0", "*:0", "0.0.0.0:0", "[::]:0", abstract };
     const char *bad[] = { "", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1",
                           "300.0.0.1:0", "::1:0", "[::1:0", "::1]:0", "[]:0", "[*]:0", "[127.0.0.1]:0", "localhost:0", ":80",
                           "unix:", "unix:@", NULL };
     char path[200] = "unix:/tmp/";
 
+    snprintf(abstract, sizeof abstract, "unix:@sley-test-listen-%d", getpid());
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         int fd = sley_net_listen(good[i], NULL);
 
@@ -249,11 +251,16 @@ SCENARIO(connect_that_waits_ends_at_its_deadline_and_at_a_close)
 /* A full queue of a Unix listener: a blocking connect waits for room, and so does a non-blocking one on a fiber. */
 static void connects_when_there_is_room(int type)
 {
-    struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "\0sley-test-queue" };
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
     sley_listen_options o = { .backlog = 1 };
-    int listener = sley_net_listen("unix:@sley-test-queue", &o), fds[2], server;
-    struct io_call c = { .call = call_connect, .addr = (struct sockaddr *)&a, .addr_bytes = offsetof(struct sockaddr_un, sun_path) + 16 };
+    struct io_call c = { .call = call_connect, .addr = (struct sockaddr *)&a };
+    int listener, fds[2], server;
+    char text[64];
 
+    snprintf(text, sizeof text, "unix:@sley-test-queue-%d", getpid());
+    strcpy(a.sun_path + 1, text + 6);
+    c.addr_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(text) - 5);
+    listener = sley_net_listen(text, &o);
     for (int i = 0; i < 2; i++) {
         fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         EXPECT(sley_connect(fds[i], c.addr, c.addr_bytes, SLEY_FOREVER) == 0);

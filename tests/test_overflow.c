@@ -137,7 +137,7 @@ static _Noreturn void be_the_child(void (*act)(void *), enum before before, enum
     stack->fn = entry;
     stack->number = UINT64_C(4294967303);
     if (place == ON_STACK)
-        strcpy(stack->name, "deep");
+        sl_stack_set_name(stack, "deep");
     sl_context_of_thread(&main_context);
     sl_context_make(&context, stack->low, stack->top, act, NULL);
     sl_context_switch(&errno, &main_context, &context, NULL, NULL);

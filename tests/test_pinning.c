@@ -317,10 +317,8 @@ static void an_unpinned_fiber_may_leave(void **state)
 
 struct contest {
     _Atomic(int) pinned_turns, free_turns, over;
-    int pinned_count, free_count;
+    int pinned_count, free_count, turns; /* turns: of each kind, before it is over */
 };
-
-enum { TURNS = 2000 };
 
 static int take_turns(void *arg)
 {
@@ -331,7 +329,7 @@ static int take_turns(void *arg)
         sley_pin();
     while (rc == 0 && !sl_load_acquire(&c->over)) {
         sl_add_acq_rel(is_pinned ? &c->pinned_turns : &c->free_turns, 1);
-        if (sl_load_acquire(&c->pinned_turns) >= TURNS && sl_load_acquire(&c->free_turns) >= TURNS)
+        if (sl_load_acquire(&c->pinned_turns) >= c->turns && sl_load_acquire(&c->free_turns) >= c->turns)
             sl_store_release(&c->over, 1);
         rc = sley_yield();
     }
@@ -360,16 +358,16 @@ static void pinned_and_others_take_turns(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) { /* each ends only if both kinds are served */
-        struct contest c = { .pinned_count = counts[i][0], .free_count = counts[i][1] };
+        struct contest c = { .pinned_count = counts[i][0], .free_count = counts[i][1], .turns = 100 };
 
         assert_int_equal(sley_run(NULL, start_contest, &c), 0);
-        assert_true(c.pinned_turns >= TURNS && c.free_turns >= TURNS);
+        assert_true(c.pinned_turns >= c.turns && c.free_turns >= c.turns);
     }
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) { /* on one worker they do so strictly */
-        struct contest c = { .pinned_count = counts[i][0], .free_count = counts[i][1] };
+        struct contest c = { .pinned_count = counts[i][0], .free_count = counts[i][1], .turns = 2000 };
 
         assert_int_equal(sley_run(&(sley_options){ .workers = 1 }, start_contest, &c), 0);
-        assert_true(c.pinned_turns <= 3 * TURNS && c.free_turns <= 3 * TURNS);
+        assert_true(c.pinned_turns <= 3 * c.turns && c.free_turns <= 3 * c.turns);
     }
 }
 

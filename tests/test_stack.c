@@ -222,7 +222,7 @@ static void damaged_canary_aborts_with_the_report(void **state)
         s = p != NULL ? take(p, &c) : NULL;
         if (s == NULL)
             _exit(1);
-        strcpy(s->name, "diver");
+        sl_stack_set_name(s, "diver");
         s->number = 12;
         s->fn = entry;
         sl_stack_check_canary(s);

@@ -44,11 +44,13 @@ static void put_text(struct line *l, const char *text)
 void sl_overflow_print(const struct sl_stack *s, size_t stack_bytes, size_t guard_bytes)
 {
     struct line l = { .used = 0 };
+    char name[SL_NAME_BYTES];
 
     put_text(&l, "sley: stack overflow in fiber ");
-    if (s->name[0] != '\0') {
+    sl_stack_get_name(s, name);
+    if (name[0] != '\0') {
         put_text(&l, "\"");
-        put(&l, s->name, sizeof s->name);
+        put(&l, name, sizeof name);
         put_text(&l, "\" ");
     }
     put_text(&l, "(number ");

@@ -25,7 +25,7 @@ struct sl_stack {
     unsigned         valgrind_id;
     uint32_t         guard;  /* enum sl_stack_guard */
     uint64_t         number; /* that fiber's number, for the overflow report */
-    char             name[SL_NAME_BYTES];
+    _Atomic(uint64_t) name[SL_NAME_BYTES / 8]; /* of the fiber; with its NUL. Words, because sley_dump reads it from outside */
     _Alignas(max_align_t)
     unsigned char    copy[SL_COPY_INLINE_BYTES]; /* the fiber's argument, if it was copied */
     struct sl_stack *batch_next;  /* private: of the first stack of a batch in the depot: the next batch */
@@ -58,6 +58,28 @@ void sl_stack_pool_destroy(struct sl_stack_pool *p); /* every stack has been giv
 /* Take one credit: 0; -EAGAIN: no address space. cache NULL (not on a worker): from the pool. */
 int  sl_stack_credit_take(struct sl_stack_pool *p, struct sl_stack_cache *c);
 void sl_stack_credit_give(struct sl_stack_pool *p, struct sl_stack_cache *c);
+
+static inline void sl_stack_set_name(struct sl_stack *s, const char *name)
+{
+    union { char text[SL_NAME_BYTES]; uint64_t word[SL_NAME_BYTES / 8]; } n = { .word = { 0 } };
+
+    for (size_t i = 0; i < SL_NAME_BYTES - 1 && name[i] != '\0'; i++)
+        n.text[i] = name[i];
+    for (size_t i = 0; i < SL_NAME_BYTES / 8; i++)
+        sl_store_relaxed(&s->name[i], n.word[i]); /* its fiber only */
+}
+
+/* text: SL_NAME_BYTES */
+static inline void sl_stack_get_name(const struct sl_stack *s, char *text)
+{
+    union { char text[SL_NAME_BYTES]; uint64_t word[SL_NAME_BYTES / 8]; } n;
+
+    for (size_t i = 0; i < SL_NAME_BYTES / 8; i++)
+        n.word[i] = sl_load_relaxed(&s->name[i]); /* hint: may be half of one name and half of another */
+    n.text[SL_NAME_BYTES - 1] = '\0';
+    for (size_t i = 0; i < SL_NAME_BYTES; i++)
+        text[i] = n.text[i];
+}
 
 /* The newest free stack of the cache, or NULL. Plain memory, no call: fit for use under a lock. */
 static inline struct sl_stack *sl_stack_pop(struct sl_stack_cache *c)

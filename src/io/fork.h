@@ -1,5 +1,5 @@
-/* fork.h - in a forked child: forget the parent's calls. Each of these runs in the child's one thread, before fork returns; a lock that one of
- * the parent's other threads held stays held otherwise. Eventfds are shared with the parent, so the child makes its own. */
+/* fork.h - in a forked child: forget the parent's calls. Each of these runs in the child's one thread, before fork returns. Locks are
+ * reset because another of the parent's threads may have held them; eventfds are shared with the parent, so the child makes its own. */
 #ifndef SL_IO_FORK_H
 #define SL_IO_FORK_H
 

@@ -34,7 +34,7 @@ static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size
         sl_fence_seq_cst();
         if (sl_load_acquire(&f->generation) != generation)
             return 0; /* then `stack` may have been something else */
-        memcpy(name, stack->name, sizeof name - 1); /* mapped as long as the runtime */
+        sl_stack_get_name(stack, name); /* mapped as long as the runtime */
     }
     if ((state == SL_WAITING || state == SL_WAITING_IO) && kind < sizeof kinds / sizeof *kinds) {
         int n = kind == SL_WAIT_IO ? snprintf(what, sizeof what, "%s %d", kinds[kind], sl_load_relaxed(&f->op_fd))

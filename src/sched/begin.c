@@ -18,10 +18,10 @@ static void adopt(struct sl_fiber *f, struct sl_stack *s)
         s->arg = f->arg;
     }
     s->fn = f->fn;
-    s->name[0] = '\0';
+    sl_stack_set_name(s, "");
     s->fiber = f;
     s->number = sl_fiber_number(f);
-    memset(&f->context, 0, sizeof f->context);
+    f->context = (struct sl_context){ 0 };
     sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.key, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.heap, 0);
@@ -47,8 +47,12 @@ static void settle(struct sl_fiber *f, int rc)
 
         sl_owner_add(&w->counters.failed, 1);
         if (scope->isolated) {
-            if (rt->options.on_error != NULL)
-                rt->options.on_error(rt->options.ctx, sl_fiber_number(f), f->stack->name, rc);
+            if (rt->options.on_error != NULL) {
+                char name[SL_NAME_BYTES];
+
+                sl_stack_get_name(f->stack, name);
+                rt->options.on_error(rt->options.ctx, sl_fiber_number(f), name, rc);
+            }
         } else {
             int none = 0;
 
@@ -72,6 +76,7 @@ static void arrive_dead(void *arg)
     struct sl_worker *w = sl_worker_here();
 
     sl_context_fini(&f->context);
+    sl_tsan_release(f->stack);
     sl_stack_push(w->rt->stacks, &w->stacks, f->stack);
     give_back(w, f);
 }

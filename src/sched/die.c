@@ -8,14 +8,17 @@
 static void print_who(void)
 {
     struct sl_thread *t = sl_self_or_null();
+    char name[SL_NAME_BYTES] = "";
 
     if (t == NULL || t->current == NULL)
         dprintf(STDERR_FILENO, "sley: ");
     else if (t->worker == NULL)
         dprintf(STDERR_FILENO, "sley: plain thread: ");
-    else
+    else {
+        sl_stack_get_name(t->current->stack, name);
         dprintf(STDERR_FILENO, "sley: fiber %llu \"%s\" on worker %u: ", (unsigned long long)sl_fiber_number(t->current),
-                t->current->stack->name, t->worker->number);
+                name, t->worker->number);
+    }
 }
 
 void sl_die_caller(const char *call, const char *what)

@@ -103,7 +103,8 @@ struct sl_fiber *sl_fiber_alloc(struct sl_fiber_cache *cache)
     }
     if (f == NULL)
         return NULL;
-    sl_tsan_acquire(&shared);
+    sl_tsan_acquire(&shared); /* a new block: the context that mapped it */
+    sl_tsan_acquire(f);       /* a used one: the context that freed it */
     f->fn = NULL;
     f->links[0] = f->links[1] = 0;
     f->pins = 0;
@@ -132,6 +133,7 @@ static void give_shared(struct sl_fiber_cache *c, uint32_t n)
 void sl_fiber_free(struct sl_fiber_cache *cache, struct sl_fiber *f)
 {
     sl_store_release(&f->generation, sl_load_relaxed(&f->generation) + 1);
+    sl_tsan_release(f);
     if (cache == NULL) {
         struct sl_fiber_cache one = { NULL, 0 };
 

@@ -162,8 +162,7 @@ void sley_fiber_set_name(const char *name)
 
     if (f == NULL || name == NULL)
         return;
-    strncpy(f->stack->name, name, SL_NAME_BYTES - 1);
-    f->stack->name[SL_NAME_BYTES - 1] = '\0';
+    sl_stack_set_name(f->stack, name);
 }
 
 void sley_pin(void)

@@ -76,7 +76,7 @@ void sl_idle_announce(struct sl_idle *idle, unsigned number, bool was_searching)
 
 bool sl_idle_retire(struct sl_idle *idle, unsigned number)
 {
-    uint64_t had = atomic_fetch_and_explicit(word_of(idle, number), ~bit_of(number), memory_order_seq_cst); /* [idle.2] */
+    uint64_t had = sl_and_seq_cst(word_of(idle, number), ~bit_of(number)); /* [idle.2] */
 
     return !(had & bit_of(number));
 }
