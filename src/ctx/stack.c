@@ -41,7 +41,7 @@
 #else
 #define WARM_MIN          4096             /* free stacks that keep their pages for the next burst, at least */
 #endif
-#define WARM_SHARE        8                /* ... and at most those that fit into this part of the memory; those beyond give their pages back */
+#define WARM_SHARE        8                /* ... and at most what fits into this part of the memory; the rest give their pages back */
 #define WARM_PAGES        2                /* that a used stack keeps, reckoned generously */
 #define COLOURS           16               /* tops are moved by this many cache lines, or the hot frames of all would share one set */
 #define CACHE_LINE        64

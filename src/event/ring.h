@@ -4,8 +4,8 @@
  *       kernel's own lock orders them. A thread that submits lends its task to the requests, so only workers do.
  *   R2  The CQ's head moves only under cq_lock. A sleeping owner holds it across its enter, so that nobody eats the completion that
  *       was to wake it.
- *   R3  The ring's flags are COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL | CLAMP | CQSIZE, never SINGLE_ISSUER: helpers submit and cancel. Older
- *       kernels get what they know.
+ *   R3  The ring's flags are COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL | CLAMP | CQSIZE, never SINGLE_ISSUER: helpers submit and cancel.
+ *       Older kernels get what they know.
  *
  * order [ring.1]: the owner stores the SQ tail with release after the SQE is written; the kernel acquires it in enter.
  * order [ring.2]: the kernel releases the CQ tail; the reaper acquires it before it reads CQEs, and releases the head after. */

@@ -163,7 +163,8 @@ bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
     uint32_t queued = sl_deque_count(&w->deque), room = SL_DEQUE_CAP - queued;
     unsigned n;
 
-    /* No more than the deque has room for: the CQ is the rest of that queue. Behind an overflow list a batch at a time, or it would starve. */
+    /* No more than the deque has room for: the CQ is the rest of that queue. Behind an overflow list a batch at a time, or it would
+     * starve. */
     if (room > SL_REAP_MAX || sl_queue_count(&w->overflow) > 0)
         room = SL_REAP_MAX;
     n = sl_ring_reap(&of->ring, c, room);

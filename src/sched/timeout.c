@@ -9,7 +9,8 @@
  *   ARMING, deadline passed      comes back a little later
  *   IDLE, WON                    the deadline of a wait that is over, or not yet begun: the entry stays near
  *   parked, deadline not passed  the entry moves there
- * order [timer.2]: key is stored before the fence, the word read after; the fiber was claimed (a change of its word) before it reads key. */
+ * order [timer.2]: key is stored before the fence, the word read after; the fiber was claimed (a change of its word) before it reads
+ * key. */
 #include "sched/switch.h"
 
 #define EXPIRE_MAX 32 /* claimed under one hold of the heap's lock */

@@ -99,7 +99,7 @@ struct sley_runtime {
 void sl_push_ready(struct sl_worker *w, struct sl_fiber *f); /* owner: behind what is queued; a pinned fiber into its worker's own list */
 void sl_send_to(struct sl_worker *w, struct sl_fiber *f);    /* anybody: f is to run on w */
 void sl_inject(struct sley_runtime *rt, struct sl_fiber *f); /* anybody: f is to run on any worker of rt */
-bool sl_send_elsewhere(struct sl_worker *w, struct sl_fiber *f); /* the chaos switch: to a worker other than its last; false: there is none */
+bool sl_send_elsewhere(struct sl_worker *w, struct sl_fiber *f); /* the chaos switch: not to its last worker; false: there is no other */
 void sl_spawn_ready(struct sl_fiber *f);                     /* a fiber just created: the next slot, or inject */
 
 /* begin.c: first runs and ends */
@@ -132,7 +132,7 @@ void sl_log(const struct sley_runtime *rt, const char *format, ...) __attribute_
 
 /* go.c */
 int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg);
-int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg); /* a fiber of the library's own; where NULL: anywhere */
+int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg); /* a fiber of the library's; where NULL: anywhere */
 
 /* user_data: fiber index or descriptor 32, sequence or tag 24, kind 8. */
 enum sl_completion_kind { SL_KIND_OP = 1, SL_KIND_POLL, SL_KIND_DOORBELL, SL_KIND_CANCEL };
