@@ -1,5 +1,6 @@
 /* test_progress.c - a worker that does not come back holds nobody up: while one fiber computes without a pause, what is queued behind
- * it, its worker's unsubmitted operations, their completions and its timers go on elsewhere. And the order in which ready fibers are served. */
+ * it, its worker's unsubmitted operations, their completions and its timers go on elsewhere. And the order in which ready fibers are
+ * served. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>

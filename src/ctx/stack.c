@@ -254,7 +254,6 @@ static struct sl_stack *carve(struct sl_stack_pool *p, char *base)
         *canary_of(s) = CANARY;
     s->valgrind_id = VALGRIND_STACK_REGISTER(s->low, s->top);
     sl_add_relaxed(&p->carved, 1);
-    sl_tsan_release(s); /* whoever takes it from the plain cache acquires it */
     return s;
 }
 

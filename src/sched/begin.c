@@ -76,7 +76,6 @@ static void arrive_dead(void *arg)
     struct sl_worker *w = sl_worker_here();
 
     sl_context_fini(&f->context);
-    sl_tsan_release(f->stack);
     sl_stack_push(w->rt->stacks, &w->stacks, f->stack);
     give_back(w, f);
 }

@@ -8,6 +8,8 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define SLAB_BLOCKS 1024u
 #define SLABS_MAX   65536u /* 64 million fibers */
@@ -32,6 +34,18 @@ uint32_t sl_fiber_index_end(void)
     return sl_load_acquire(&shared.end); /* [block.1] */
 }
 
+static struct sl_fiber *map_slab(void)
+{
+    size_t bytes = SLAB_BLOCKS * sizeof(struct sl_fiber);
+#ifdef SL_TSAN /* for which mmap itself writes the memory, and no block could go from one context to another without its knowing */
+    void *slab = (void *)syscall(SYS_mmap, NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+#else
+    void *slab = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+#endif
+
+    return slab != MAP_FAILED ? slab : NULL;
+}
+
 /* A block never used before; under the lock. NULL: no memory. */
 static struct sl_fiber *carve(void)
 {
@@ -42,15 +56,14 @@ static struct sl_fiber *carve(void)
         return NULL;
     slab = sl_load_relaxed(&slabs[index / SLAB_BLOCKS]); /* under the lock */
     if (slab == NULL) {
-        slab = mmap(NULL, SLAB_BLOCKS * sizeof *slab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (slab == MAP_FAILED)
+        slab = map_slab();
+        if (slab == NULL)
             return NULL;
         sl_store_release(&slabs[index / SLAB_BLOCKS], slab); /* [block.1] */
     }
     f = slab + index % SLAB_BLOCKS;
     f->index = index;
     sl_store_release(&shared.end, index + 1); /* [block.1] */
-    sl_tsan_release(&shared); /* for blocks that a worker's plain cache hands from one context to another */
     return f;
 }
 
@@ -103,8 +116,6 @@ struct sl_fiber *sl_fiber_alloc(struct sl_fiber_cache *cache)
     }
     if (f == NULL)
         return NULL;
-    sl_tsan_acquire(&shared); /* a new block: the context that mapped it */
-    sl_tsan_acquire(f);       /* a used one: the context that freed it */
     f->fn = NULL;
     f->links[0] = f->links[1] = 0;
     f->pins = 0;
@@ -133,7 +144,6 @@ static void give_shared(struct sl_fiber_cache *c, uint32_t n)
 void sl_fiber_free(struct sl_fiber_cache *cache, struct sl_fiber *f)
 {
     sl_store_release(&f->generation, sl_load_relaxed(&f->generation) + 1);
-    sl_tsan_release(f);
     if (cache == NULL) {
         struct sl_fiber_cache one = { NULL, 0 };
 

@@ -38,7 +38,9 @@ struct suffix { const char *text; uint64_t factor; };
 
 static const struct suffix no_suffix[] = { { "", 1 }, { NULL, 0 } };
 static const struct suffix byte_suffixes[] = { { "", 1 }, { "K", 1024 }, { "M", 1024 * 1024 }, { NULL, 0 } };
-static const struct suffix time_suffixes[] = { { "", SLEY_S }, { "s", SLEY_S }, { "ms", SLEY_MS }, { "us", SLEY_US }, { "ns", 1 }, { NULL, 0 } };
+static const struct suffix time_suffixes[] = {
+    { "", SLEY_S }, { "s", SLEY_S }, { "ms", SLEY_MS }, { "us", SLEY_US }, { "ns", 1 }, { NULL, 0 },
+};
 
 static int read_number(const char *name, uint64_t *out, const struct suffix *suffixes, const char *want)
 {

@@ -132,7 +132,8 @@ void sl_log(const struct sley_runtime *rt, const char *format, ...) __attribute_
 
 /* go.c */
 int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg);
-int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg); /* a fiber of the library's; where NULL: anywhere */
+/* Start fn(arg) as a fiber of the library's own, pinned to `where`; NULL: anywhere. */
+int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
 
 /* user_data: fiber index or descriptor 32, sequence or tag 24, kind 8. */
 enum sl_completion_kind { SL_KIND_OP = 1, SL_KIND_POLL, SL_KIND_DOORBELL, SL_KIND_CANCEL };
