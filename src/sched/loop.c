@@ -246,7 +246,7 @@ static void leave_idleness(struct sl_worker *w)
             sl_store_release(&idle->watcher, -1);
             w->watch_quiet = 0;
             look = true;
-        } else if (sl_load_relaxed(&idle->dormant) && sl_swap_acq_rel(&idle->dormant, 0)) { /* [idle.2] behind sl_idle_retire */
+        } else if (sl_load_seq_cst(&idle->dormant) && sl_swap_acq_rel(&idle->dormant, 0)) { /* [idle.2] behind sl_idle_retire */
             int32_t watcher = sl_load_relaxed(&idle->watcher); /* hint: one that has just left is awake */
 
             if (watcher >= 0)
@@ -307,16 +307,19 @@ static struct sl_fiber *find(struct sl_worker *w)
         return f;
     }
     for (;;) {
+        bool stopping; /* set when no fiber is left; what was sent here before is taken below */
+
         f = choose(w);
         if (f != NULL)
             return f;
+        stopping = sl_load_acquire(&w->rt->stopping);
         look_around(w);
         f = choose(w);
         if (f != NULL)
             return f;
         if (steal(w))
             continue;
-        if (sl_load_acquire(&w->rt->stopping)) /* set when no fiber is left */
+        if (stopping)
             return NULL;
         go_to_sleep(w);
     }

@@ -119,9 +119,9 @@ void sl_inject(struct sley_runtime *rt, struct sl_fiber *f)
 
 bool sl_send_elsewhere(struct sl_worker *w, struct sl_fiber *f)
 {
-    unsigned n = w->rt->worker_count, last = sl_load_relaxed(&f->worker);
+    unsigned n = sl_load_relaxed(&w->rt->threads), last = sl_load_relaxed(&f->worker); /* hint: it only grows */
 
-    if (n == 1 || f->pins > 0)
+    if (n <= 1 || f->pins > 0)
         return false;
     sl_send_to(w->rt->workers[(last + 1 + sl_random(w) % (n - 1)) % n], f);
     return true;

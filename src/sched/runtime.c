@@ -28,7 +28,12 @@
 #include <sley/obs.h>
 #include <sley/time.h>
 
+#if defined(SL_ASAN) || defined(SL_TSAN)
+#define WORKER_THREAD_STACK ((size_t)8 << 20) /* sanitizers need more of it */
+#else
 #define WORKER_THREAD_STACK ((size_t)64 << 10) /* glibc's alloca limit follows it: 17 KB instead of 64 on fibers' stacks */
+#endif
+#define WORKER_THREAD_STACK_MAX ((size_t)64 << 20)
 
 /* ---- log ---- */
 
@@ -238,7 +243,7 @@ static void join_workers(sley_runtime *rt)
     sl_store_release(&rt->stopping, 1);
     sl_fence_seq_cst(); /* [idle.1] stopping is one of the things a sleeper looks for */
     ring_all(rt);
-    for (unsigned i = 0; i < rt->threads; i++)
+    for (unsigned i = 0; i < sl_load_relaxed(&rt->threads); i++)
         pthread_join(rt->workers[i]->pthread, NULL);
     sl_fd_runtime_gone(rt);
     rt->state = SL_RT_STOPPED;
@@ -248,22 +253,27 @@ static int start_locked(sley_runtime *rt)
 {
     pthread_attr_t attr;
     sigset_t old;
+    size_t stack_bytes = WORKER_THREAD_STACK;
     int rc = 0;
-    unsigned n = 0;
 
     if (rt->state != SL_RT_CREATED)
         return -EALREADY;
     pthread_attr_init(&attr);
-#if !defined(SL_ASAN) && !defined(SL_TSAN) /* sanitizers need more of it */
-    pthread_attr_setstacksize(&attr, WORKER_THREAD_STACK);
-#endif
+    pthread_attr_setstacksize(&attr, stack_bytes);
     block_asynchronous_signals(&old);
-    for (; n < rt->worker_count && rc == 0; n++)
-        rc = -pthread_create(&rt->workers[n]->pthread, &attr, worker_main, rt->workers[n]);
+    while (sl_load_relaxed(&rt->threads) < rt->worker_count && rc == 0) { /* written here only */
+        struct sl_worker *w = rt->workers[sl_load_relaxed(&rt->threads)];
+
+        while ((rc = -pthread_create(&w->pthread, &attr, worker_main, w)) == -EINVAL && stack_bytes < WORKER_THREAD_STACK_MAX) {
+            stack_bytes *= 2; /* the program's thread-local variables lie there too */
+            pthread_attr_setstacksize(&attr, stack_bytes);
+        }
+        if (rc == 0)
+            sl_add_relaxed(&rt->threads, 1);
+    }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
-    rt->threads = rc < 0 ? n - 1 : n;
-    if (rt->threads == 0)
+    if (sl_load_relaxed(&rt->threads) == 0)
         return rc;
     rt->state = SL_RT_RUNNING;
     if (rc < 0) {

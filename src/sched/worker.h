@@ -72,7 +72,7 @@ struct sley_runtime {
     struct sl_scope        root;
     struct sley_options    options;      /* with every default filled in */
     unsigned               worker_count;
-    unsigned               threads;      /* of them running; fewer only if starting them failed */
+    _Atomic(unsigned)      threads;      /* of them running, the first ones; grows at the start */
     struct sl_worker     **workers;
     struct sl_stack_pool  *stacks;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
