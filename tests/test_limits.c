@@ -172,8 +172,8 @@ static void said_end(void)
 
 /* What the environment says of these is put back after a test, also one that fails. */
 static const char *const variables[] = {
-    "SLEY_WORKERS", "SLEY_BACKEND", "SLEY_PINNING", "SLEY_RING_ENTRIES", "SLEY_BLOCKING_THREADS", "SLEY_STACK", "SLEY_GEN_STACK", "SLEY_DRAIN",
-    "SLEY_CHAOS", "SLEY_LOG", "SLEY_GUARD",
+    "SLEY_WORKERS", "SLEY_BACKEND", "SLEY_PINNING", "SLEY_RING_ENTRIES", "SLEY_BLOCKING_THREADS", "SLEY_STACK", "SLEY_GEN_STACK",
+    "SLEY_DRAIN", "SLEY_CHAOS", "SLEY_LOG", "SLEY_GUARD",
 };
 static char *values[sizeof variables / sizeof *variables];
 
@@ -580,7 +580,7 @@ static int try_embedded(long first, long last, int *started_it)
     return rc;
 }
 
-/* The same for a runtime that is embedded, and used before its start: if it cannot start, nothing that was submitted may be left hanging. */
+/* The same for a runtime that is embedded, and used before its start: if it cannot start, nothing that was submitted may be left. */
 static bool try_embedding(long first, long last)
 {
     int before = descriptors(), rc, started_it = 0;
@@ -864,7 +864,8 @@ static int overflow_a_stack(void)
 
 static const struct { const char *name; int (*fn)(void); } children[] = {
     { "address-space", in_little_address_space }, { "memlock-64k", with_64k_of_locked_memory }, { "memlock-0", without_locked_memory },
-    { "descriptors", with_few_descriptors }, { "seccomp", refuse_io_uring }, { "threads", without_threads }, { "overflow", overflow_a_stack },
+    { "descriptors", with_few_descriptors }, { "seccomp", refuse_io_uring }, { "threads", without_threads },
+    { "overflow", overflow_a_stack },
 };
 
 static struct child child;

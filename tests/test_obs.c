@@ -409,7 +409,6 @@ static void counters_add_up(void **state)
     assert_true(s.inject_pushes >= COUNTED);
     assert_true(s.switches >= 2 * COUNTED);
     assert_true(s.timers_fired >= COUNTED * NAPS); /* each nap is ended by its own */
-    assert_true(s.io_enters > 0);
     sley_event_set(&counted.go_on);
     assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
     assert_int_equal(sley_stats_read(rt, &later, sizeof later), 0);
@@ -451,6 +450,7 @@ static void operations_that_went_in_came_out(void **state)
     assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
     assert_int_equal(sley_stats_read(rt, &s, sizeof s), 0);
     assert_int_equal(s.io_submitted, s.io_completed);
+    assert_true(s.io_enters > 0 || s.io_submitted == 0);
     sley_runtime_destroy(rt);
     close(end[0]);
     close(end[1]);

@@ -36,6 +36,7 @@ static void settle(struct sl_fiber *f, int rc)
     struct sl_scope *scope = f->scope;
     struct sley_runtime *rt = scope->rt;
 
+    sl_timer_forget(f);
     if (f->flags & SL_FIBER_SYSTEM)
         return;
     if (f->flags & SL_FIBER_HEAP) {
@@ -60,7 +61,6 @@ static void settle(struct sl_fiber *f, int rc)
                 sl_scope_cancel(scope);
         }
     }
-    sl_timer_forget(f);
 }
 
 static void give_back(struct sl_worker *w, struct sl_fiber *f)
@@ -94,8 +94,7 @@ static void fiber_main(void *arg)
         settle(f, f->fn(s->arg));
         w = sl_worker_here(); /* the function may have ended on another worker than it began on */
         s->fiber = NULL;
-        if (!(f->flags & SL_FIBER_SYSTEM))
-            sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */
+        sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */
         next = --w->budget > 0 && w->pinned_head == NULL ? sl_take_next(w) : NULL;
 #if !defined(SL_ASAN) && !defined(SL_TSAN)
         if (next != NULL && !(next->flags & SL_FIBER_BEGUN)) {

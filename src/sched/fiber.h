@@ -23,7 +23,7 @@ enum sl_fiber_flags {
     SL_FIBER_COPY   = 2, /* its argument is a copy: before it begins in `copy`, then at the top of its stack */
     SL_FIBER_HEAP   = 4, /* its argument is a copy on the heap, the fiber's to free */
     SL_FIBER_THREAD = 8, /* a plain thread's block: woken by futex */
-    SL_FIBER_SYSTEM = 16 /* an errand of the library: in no count and no dump */
+    SL_FIBER_SYSTEM = 16 /* an errand of the library: in no dump, and reached by no cancel */
 };
 
 /* What a fiber waits for; stored at every park, printed by sley_dump. */

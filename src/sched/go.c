@@ -16,7 +16,7 @@ static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned fla
 
     if (w != NULL && w->rt != rt)
         w = NULL;
-    if (w == NULL && !(flags & SL_FIBER_SYSTEM) && (sl_add_acq_rel(&rt->outside, 1) & SL_OUTSIDE_CLOSED)) { /* [drain.1] */
+    if (w == NULL && (sl_add_acq_rel(&rt->outside, 1) & SL_OUTSIDE_CLOSED)) { /* [drain.1] */
         sl_sub_acq_rel(&rt->outside, 1);
         *error = -ECANCELED; /* the runtime stops, or has stopped */
         return NULL;
@@ -33,12 +33,12 @@ static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned fla
     f->fn = fn;
     f->scope = scope;
     f->flags = (uint8_t)flags;
-    if (w != NULL && !(flags & SL_FIBER_SYSTEM))
+    if (w != NULL)
         sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */
     return f;
 
 undo_count:
-    if (w == NULL && !(flags & SL_FIBER_SYSTEM))
+    if (w == NULL)
         sl_sub_acq_rel(&rt->outside, 1);
     return NULL;
 }
@@ -93,7 +93,7 @@ static int go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t 
 int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg)
 {
     int error;
-    struct sl_fiber *f = create(&rt->root, fn, SL_FIBER_SYSTEM, &error);
+    struct sl_fiber *f = create(&rt->errands, fn, SL_FIBER_SYSTEM, &error);
 
     if (f == NULL)
         return error;

@@ -4,10 +4,12 @@
 #include "sched/op.h"
 
 #include <sley/fiber.h>
+#include <sley/time.h>
 
 #include <poll.h>
 #include <unistd.h>
 
+#define ASK_AGAIN_MAX_NS (100 * SLEY_MS) /* between two requests for the cancel of one operation */
 #define STACK_PREFETCH 320 /* bytes above a parked fiber's stack pointer that its return touches */
 
 /* ---- handing over ---- */
@@ -86,6 +88,88 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     }
 }
 
+/* ---- cancelling ---- */
+
+static bool queue_cancel(struct sl_worker *w, uint64_t target, enum sl_completion_kind kind)
+{
+    struct io_uring_sqe *sqe = get_sqe(w);
+
+    if (sqe == NULL)
+        return false;
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = target;
+    sqe->user_data = (target & ~(uint64_t)0xff) | kind;
+    published(w);
+    return true;
+}
+
+/* false: the operation of that name is certainly over. Polls are found by the kernel as long as they are there. */
+static bool in_flight(uint64_t target)
+{
+    struct sl_fiber *f = sl_fiber_at((uint32_t)(target >> 32));
+    uint64_t word;
+
+    if ((target & 0xff) != SL_KIND_OP)
+        return false;
+    word = f != NULL ? sl_load_acquire(&f->word) : 0; /* [park.1] */
+    return SL_WORD_STATE(word) == SL_WAITING_IO && sl_op_user_data(f, word) == target;
+}
+
+/* An errand, pinned to the worker whose ring has the operation. */
+static int cancel_errand(void *arg)
+{
+    uint64_t target = (uint64_t)(uintptr_t)arg;
+
+    while (!queue_cancel(sl_worker_here(), target, (target & 0xff) == SL_KIND_OP ? SL_KIND_CANCEL : SL_KIND_CANCEL_QUIET))
+        sley_yield();
+    return 0;
+}
+
+/* An errand like it, for an operation that a first request has not ended: ask again, ever less often. */
+static int cancel_again_errand(void *arg)
+{
+    uint64_t target = (uint64_t)(uintptr_t)arg;
+
+    for (sley_time wait_ns = SLEY_MS; in_flight(target); wait_ns = wait_ns < ASK_AGAIN_MAX_NS ? wait_ns * 2 : wait_ns)
+        if (sley_sleep(wait_ns) == 0 && in_flight(target))
+            queue_cancel(sl_worker_here(), target, SL_KIND_CANCEL_QUIET);
+    return 0;
+}
+
+/* The kernel's answer to a cancel. It may not have found an operation that is just between two of its lists (task work that tries
+ * again, then arms a poll or goes to a kernel worker), or have found one that runs and does not stop. Neither may be left at that. */
+static void cancel_answered(struct sl_worker *of, uint64_t target, int result)
+{
+    if ((result != -ENOENT && result != -EALREADY) || !in_flight(target))
+        return;
+    if (sl_errand(of->rt, of, cancel_again_errand, (void *)(uintptr_t)target) < 0 && sl_worker_here() == of)
+        queue_cancel(of, target, SL_KIND_CANCEL); /* no memory for an errand: its answer comes here again */
+}
+
+void sl_ring_cancel(struct sl_worker *of, uint64_t target)
+{
+    struct sl_worker *w = sl_worker_here();
+    int rc;
+
+    if (w == of && queue_cancel(w, target, (target & 0xff) == SL_KIND_OP ? SL_KIND_CANCEL : SL_KIND_CANCEL_QUIET))
+        return;
+    if (w != NULL && of->rt->sync_cancel) {
+        sl_ring_submit(&of->ring, false); /* the operation must be the kernel's before it can be cancelled there */
+        if (sl_ring_unsubmitted(&of->ring) == 0 && (sl_ring_sync_cancel(&of->ring, target) == 0 || !in_flight(target)))
+            return;
+        /* Not found, and not over: its worker is between WAITING_IO and the tail, or the kernel took no SQEs, or see cancel_answered. The
+         * worker itself queues a cancel behind it. */
+    }
+    do {
+        rc = sl_errand(of->rt, of, cancel_errand, (void *)(uintptr_t)target);
+        if (rc == -ECANCELED)
+            return; /* the runtime has ended, and with it the operation */
+        if (rc < 0)
+            sl_thread_yield(); /* no memory for a control block: the request may not be dropped (O3); blocks come back as fibers end */
+    } while (rc < 0);
+}
+
 /* ---- completing ---- */
 
 /* The final completion of an operation: its fiber, claimed, or NULL if it is an old one (O2). */
@@ -126,7 +210,8 @@ static void prefetch_stack(const struct sl_fiber *f)
         __builtin_prefetch((char *)f->context.sp + at, 1);
 }
 
-static void complete(struct sl_worker *w, const struct sl_completion *c, unsigned n)
+/* Completions of the ring of `of`, reaped by w. */
+static void complete(struct sl_worker *w, struct sl_worker *of, const struct sl_completion *c, unsigned n)
 {
     prefetch_blocks(c, n);
     for (unsigned i = 0; i < n; i++) {
@@ -148,8 +233,11 @@ static void complete(struct sl_worker *w, const struct sl_completion *c, unsigne
             sl_owner_add(&w->counters.io_completed, 1);
             sl_fd_poll_done((int)who, tag, c[i].result);
             break;
-        case SL_KIND_DOORBELL: /* it has done its work by ending the sleep; re-arming is seen to under the lock */
         case SL_KIND_CANCEL:
+            cancel_answered(of, sl_user_data(who, tag, SL_KIND_OP), c[i].result);
+            break;
+        case SL_KIND_DOORBELL: /* it has done its work by ending the sleep; re-arming is seen to under the lock */
+        case SL_KIND_CANCEL_QUIET:
             break;
         }
     }
@@ -172,7 +260,7 @@ bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
         if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL && !(c[i].flags & IORING_CQE_F_MORE))
             of->doorbell_armed = false;
     sl_lock_release(&of->ring.cq_lock);
-    complete(w, c, n);
+    complete(w, of, c, n);
     return n > 0;
 }
 
@@ -181,59 +269,6 @@ bool sl_reap(struct sl_worker *w, struct sl_worker *of)
     if (!sl_ring_has_completions(&of->ring) || !sl_lock_try(&of->ring.cq_lock))
         return false;
     return sl_reap_locked(w, of);
-}
-
-/* ---- cancelling ---- */
-
-static bool queue_cancel(struct sl_worker *w, uint64_t user_data)
-{
-    struct io_uring_sqe *sqe = get_sqe(w);
-
-    if (sqe == NULL)
-        return false;
-    sqe->opcode = IORING_OP_ASYNC_CANCEL;
-    sqe->fd = -1;
-    sqe->addr = user_data;
-    sqe->user_data = sl_user_data(0, 0, SL_KIND_CANCEL);
-    published(w);
-    return true;
-}
-
-/* An errand, pinned to the worker whose ring has the operation. */
-static int cancel_errand(void *arg)
-{
-    while (!queue_cancel(sl_worker_here(), (uint64_t)(uintptr_t)arg))
-        sley_yield();
-    return 0;
-}
-
-/* false: the operation of that name is certainly over. Polls are published under their record's lock, so they are over or found. */
-static bool in_flight(uint64_t user_data)
-{
-    struct sl_fiber *f = sl_fiber_at((uint32_t)(user_data >> 32));
-    uint64_t word;
-
-    if ((user_data & 0xff) != SL_KIND_OP)
-        return true;
-    word = f != NULL ? sl_load_acquire(&f->word) : 0; /* [park.1] */
-    return SL_WORD_STATE(word) == SL_WAITING_IO && sl_op_user_data(f, word) == user_data;
-}
-
-void sl_ring_cancel(struct sl_worker *of, uint64_t user_data)
-{
-    struct sl_worker *w = sl_worker_here();
-
-    if (w == of && queue_cancel(w, user_data))
-        return;
-    if (w != NULL && of->rt->sync_cancel) {
-        sl_ring_submit(&of->ring, false); /* the operation must be the kernel's before it can be cancelled there */
-        if (sl_ring_sync_cancel(&of->ring, user_data) != -ENOENT || !in_flight(user_data))
-            return;
-        /* The kernel does not have it, and it is not over: its worker is between WAITING_IO and the tail, or the kernel took no SQEs. The
-         * worker itself queues the cancel behind it. */
-    }
-    while (sl_errand(of->rt, of, cancel_errand, (void *)(uintptr_t)user_data) < 0)
-        sl_thread_yield(); /* no memory for a control block: the request may not be dropped (O3), and blocks come back as fibers end */
 }
 
 void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm)

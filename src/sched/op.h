@@ -3,8 +3,9 @@
  *
  *   O1  From WAITING_IO to the final completion the operation's buffers belong to the kernel: the fiber does not return before.
  *   O2  A completion finds its fiber by (index 32, sequence 24, kind 8); one that comes late meets a sequence that has moved on.
- *   O3  Cancel is asked for once: by whoever moves (sequence, WAITING_IO, arm 0) to an arm that says why. It only asks; the final
- *       completion ends the wait. A result that raced with it wins. */
+ *   O3  Cancel is asked for by whoever moves (sequence, WAITING_IO, arm 0) to an arm that says why; once, and again as long as the kernel
+ *       answers that it did not find the operation, or could not stop it. It only asks; the final completion ends the wait. A result
+ *       that raced with it wins. */
 #ifndef SL_OP_H
 #define SL_OP_H
 

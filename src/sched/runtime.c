@@ -210,6 +210,8 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rt->log_stderr = log_stderr;
     rt->root.rt = rt;
     rt->root.isolated = 1;
+    rt->errands.rt = rt;
+    rt->errands.isolated = 1;
     rt->worker_count = resolved.workers;
     sl_use_membarrier = sl_membarrier_ready();
     sl_idle_init(&rt->idle, rt->worker_count);

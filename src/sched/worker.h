@@ -70,6 +70,7 @@ enum sl_runtime_state { SL_RT_CREATED, SL_RT_RUNNING, SL_RT_STOPPED };
 
 struct sley_runtime {
     struct sl_scope        root;
+    struct sl_scope        errands;      /* of the library's own fibers: never cancelled */
     struct sley_options    options;      /* with every default filled in */
     unsigned               worker_count;
     _Atomic(unsigned)      threads;      /* of them running, the first ones; grows at the start */
@@ -136,7 +137,13 @@ int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg);
 int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
 
 /* user_data: fiber index or descriptor 32, sequence or tag 24, kind 8. */
-enum sl_completion_kind { SL_KIND_OP = 1, SL_KIND_POLL, SL_KIND_DOORBELL, SL_KIND_CANCEL };
+enum sl_completion_kind {
+    SL_KIND_OP = 1,
+    SL_KIND_POLL,
+    SL_KIND_DOORBELL,
+    SL_KIND_CANCEL,      /* of the operation of that name: its answer is looked at */
+    SL_KIND_CANCEL_QUIET /* its answer is not */
+};
 
 static inline uint64_t sl_user_data(uint32_t who, uint32_t tag, enum sl_completion_kind kind)
 {
