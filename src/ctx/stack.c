@@ -324,6 +324,9 @@ void sl_stack_pool_destroy(struct sl_stack_pool *p)
         char *base = sl_load_relaxed(&r->base); /* this pool's own */
 
         next = r->pool_next;
+#ifdef SL_ASAN
+        __asan_unpoison_memory_region(base, sl_load_relaxed(&r->bytes)); /* what is mapped there next knows nothing of old frames */
+#endif
         sl_vm_unmap(base, sl_load_relaxed(&r->bytes));
         sl_store_release(&r->base, NULL); /* [slab.1] */
     }

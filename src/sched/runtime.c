@@ -17,6 +17,7 @@
 #include "sched/options.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -80,6 +81,17 @@ static void pin_to_cpu(unsigned number)
         }
 }
 
+/* A helper may be looking at this worker, and at the thread's own rseq area: so no thread ends before all have left their loops. */
+static void wait_for_the_others(sley_runtime *rt)
+{
+    uint32_t left = sl_add_seq_cst(&rt->left, 1) + 1;
+
+    if (left == sl_load_relaxed(&rt->threads)) /* stopping: nobody starts more */
+        sl_futex_wake(&rt->left, INT_MAX);
+    for (; left < sl_load_relaxed(&rt->threads); left = sl_load_seq_cst(&rt->left))
+        sl_futex_wait(&rt->left, left, SLEY_FOREVER);
+}
+
 static void *worker_main(void *arg)
 {
     struct sl_worker *w = arg;
@@ -98,6 +110,7 @@ static void *worker_main(void *arg)
     sl_context_of_thread(&w->idle);
     sl_worker_loop(w);
     sl_tsan_acquire(w); /* what its fibers did */
+    wait_for_the_others(w->rt);
     sl_context_fini(&w->idle);
     if (w->altstack != NULL)
         sl_overflow_stack_fini(w->altstack);

@@ -93,6 +93,7 @@ struct sley_runtime {
     _Atomic(uint8_t)       draining;     /* somebody waits for the last fiber; pair [drain.1] */
     _Atomic(uint8_t)       stopping;     /* no fiber is left: workers leave */
     _Atomic(uint8_t)       drained;      /* the last fiber has ended */
+    _Atomic(uint32_t)      left;         /* futex: threads that have left their loops */
     _Atomic(uint32_t)      news;         /* futex: counts changes of `drained` and of the root scope's `cancelled` */
 };
 
