@@ -253,9 +253,34 @@ static void a_full_disk_is_enospc_and_what_was_written_stays(void **state)
     assert_int_equal(rmdir(mounted), 0);
 }
 
+/* Pages of a file leave memory one by one. */
+SCENARIO(a_read_is_short_at_the_end_of_a_file_alone)
+{
+    static unsigned char in[1 << 20], out[sizeof in + 10];
+    const off_t part = sizeof in / 8;
+    int fd;
+
+    fill_pattern(in, sizeof in, 0);
+    fd = make_file("holes", in, sizeof in);
+    EXPECT(fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0);
+    for (off_t at = 0; at < (off_t)sizeof in; at += 4096) /* page by page: what came as one piece would leave as one */
+        EXPECT(pread(fd, out, 4096, at) == 4096);
+    for (off_t hole = 0; hole < (off_t)sizeof in; hole += part) {
+        EXPECT(pread(fd, out, sizeof in, 0) == sizeof in);
+        EXPECT(posix_fadvise(fd, hole, part, POSIX_FADV_DONTNEED) == 0);
+        memset(out, 0, sizeof out);
+        EXPECT(sley_pread(fd, out, sizeof out, 0, SLEY_FOREVER) == sizeof in && memcmp(in, out, sizeof in) == 0);
+        EXPECT(posix_fadvise(fd, hole, part, POSIX_FADV_DONTNEED) == 0 && lseek(fd, 5, SEEK_SET) == 5);
+        EXPECT(sley_read(fd, out, sizeof out, SLEY_FOREVER) == sizeof in - 5 && memcmp(in + 5, out, sizeof in - 5) == 0);
+        EXPECT(sley_read(fd, out, sizeof out, SLEY_FOREVER) == 0);
+    }
+    EXPECT(sley_close(fd) == 0 && unlink(temp_path("holes")) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        PLAYED(a_read_is_short_at_the_end_of_a_file_alone),
         PLAYED(read_and_write_move_the_position_of_a_file),
         PLAYED(pread_and_pwrite_leave_the_position_alone),
         PLAYED(a_file_that_is_not_in_the_cache_is_read),

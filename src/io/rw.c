@@ -32,6 +32,26 @@ int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, void *buf, si
     return n;
 }
 
+/* After a read that did not wait gave less than asked for: the file ends there, or the next pages are not in memory. A read is short at
+ * the end alone. How many bytes more; an error meanwhile is the next call's to tell. */
+int sl_transfer_rest_of_file(struct sl_call *c, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
+{
+    size_t done = 0;
+    int n;
+
+    do {
+        do
+            n = sl_sys_preadv2(fd, (char *)buf + done, bytes - done, offset == -1 ? -1 : offset + (int64_t)done, RWF_NOWAIT);
+        while (n == -EINTR);
+        if (n == -EAGAIN && deadline != SLEY_NOW)
+            n = sl_transfer_wait_file(c, IORING_OP_READ, fd, (char *)buf + done, bytes - done,
+                                      offset == -1 ? -1 : offset + (int64_t)done, deadline);
+        if (n > 0)
+            done += (size_t)n;
+    } while (n > 0 && done < bytes);
+    return (int)done;
+}
+
 /* A pipe, a terminal, an eventfd...: something that is ready or not. */
 int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
 {

@@ -75,6 +75,7 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
     }
 }
 
+int sl_transfer_rest_of_file(struct sl_call *c, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
 int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
 int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
 
@@ -112,6 +113,8 @@ SL_INLINE int sl_transfer(struct sl_call *c, uint8_t code, int fd, void *buf, si
             n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, RWF_NOWAIT)
                                        : sl_sys_pwritev2(fd, buf, bytes, offset, RWF_NOWAIT);
         while (n == -EINTR);
+        if (n > 0 && (size_t)n < bytes && code == IORING_OP_READ)
+            n += sl_transfer_rest_of_file(c, fd, (char *)buf + n, bytes - (size_t)n, offset == -1 ? -1 : offset + n, deadline);
         if (n != -EAGAIN && n != -EOPNOTSUPP)
             return sl_call_direct(c, n);
         tried = n == -EAGAIN;
