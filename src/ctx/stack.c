@@ -10,6 +10,7 @@
  * and pages touched outside it. */
 #include "base/assert.h"
 #include "ctx/stack.h"
+#include "plat/valgrind.h"
 #include "plat/vm.h"
 
 #include <errno.h>
@@ -17,16 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
-#endif
-#endif
-#ifndef VALGRIND_STACK_REGISTER
-#define RUNNING_ON_VALGRIND                0
-#define VALGRIND_STACK_REGISTER(low, high) 0
-#define VALGRIND_STACK_DEREGISTER(id)      ((void)(id))
-#endif
 #ifdef SL_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
