@@ -21,21 +21,19 @@ static int echo(void *arg)
         if ((n = sley_send_all(fd, buf, n, 0, SLEY_FOREVER)) < 0)
             break;
     sley_close(fd);
-    return n == -ECANCELED ? n : 0; /* an error of one client is no error of the server */
+    return n;
 }
 
 static int serve(void *arg)
 {
-    int listener = *(int *)arg;
-    int fd, rc;
+    int listener = *(int *)arg, fd;
+    sley_scope clients;
 
-    while ((fd = sley_accept(listener, NULL, NULL, SLEY_FOREVER)) >= 0) {
-        if ((rc = sley_go_copy(echo, &fd, sizeof fd)) < 0) {
+    sley_scope_init_isolated(&clients, SLEY_FOREVER); /* an error of one client is no error of the others */
+    while ((fd = sley_accept(listener, NULL, NULL, SLEY_FOREVER)) >= 0)
+        if (sley_go_copy(echo, &fd, sizeof fd) < 0)
             sley_close(fd);
-            return rc;
-        }
-    }
-    return fd == -EBADF ? 0 : fd; /* EBADF: closed under us, and that is how the server ends */
+    return sley_scope_wait(&clients, fd == -EBADF ? 0 : fd, SLEY_FOREVER); /* EBADF: closed under us, and that is how the server ends */
 }
 
 static int announce(int listener)

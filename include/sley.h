@@ -6,13 +6,17 @@
 #include <sley/version.h>
 #include <sley/runtime.h>
 #include <sley/fiber.h>
+#include <sley/scope.h>
 #include <sley/chan.h>
+#include <sley/select.h>
 #include <sley/sync.h>
 #include <sley/time.h>
+#include <sley/future.h>
 #include <sley/io.h>
 #include <sley/fs.h>
 #include <sley/net.h>
 #include <sley/process.h>
+#include <sley/blocking.h>
 #include <sley/obs.h>
 
 #endif

@@ -6,7 +6,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ['base', 'plat', 'ctx', 'event', 'sched', 'io', 'sync', 'chan', 'obs'] # a room includes only rooms before it, and itself
+ROOMS = ['base', 'plat', 'ctx', 'event', 'sched', 'io', 'sync', 'chan', 'task', 'obs'] # a room includes only rooms before it, and itself
 MUTUAL = ('base', 'plat')  # the spinlock needs the machine's pause, the machine needs atomics
 COLUMNS = 140
 

@@ -164,6 +164,82 @@ SCENARIO(close_takes_an_armed_poll_along)
     EXPECT(sley_close(sv[0]) == 0 && sees_the_end(sv[1]) && sley_close(sv[1]) == 0);
 }
 
+/* A scope that is cancelled ends the calls in it, but neither closing, nor what closing waits for, nor what a shield covers. */
+static struct {
+    int call[2], poll[2], quiet[2];
+    _Atomic(int) waits;
+    int results[4];
+} doomed;
+
+static int receive_shielded(void *arg)
+{
+    char byte;
+
+    sley_shield_begin();
+    doomed.waits++;
+    doomed.results[0] = sley_recv(doomed.call[0], &byte, 1, 0, SLEY_FOREVER);
+    sley_shield_end();
+    return 0;
+}
+
+static int wait_shielded(void *arg)
+{
+    sley_shield_begin();
+    doomed.waits++;
+    doomed.results[1] = sley_fd_wait(doomed.poll[0], POLLIN, SLEY_FOREVER);
+    sley_shield_end();
+    return 0;
+}
+
+static int close_cancelled(void *arg)
+{
+    char byte;
+
+    doomed.waits++;
+    while (sley_yield() == 0)
+        ;
+    doomed.results[2] = sley_recv(doomed.quiet[0], &byte, 1, 0, SLEY_FOREVER);
+    EXPECT(sley_close(doomed.call[0]) == 0 && sees_the_end(doomed.call[1]));
+    EXPECT(sley_close(doomed.poll[0]) == 0 && sees_the_end(doomed.poll[1]));
+    doomed.results[3] = sley_recv(doomed.quiet[0], &byte, 1, 0, SLEY_FOREVER);
+    return doomed.results[3];
+}
+
+static int close_in_a_scope(void *arg)
+{
+    sley_scope s;
+
+    make_tcp_pair(doomed.call);
+    make_tcp_pair(doomed.poll);
+    make_pair(doomed.quiet, SOCK_STREAM);
+    sley_scope_init(&s, SLEY_FOREVER);
+    EXPECT(sley_scope_go(&s, receive_shielded, NULL) == 0 && sley_scope_go(&s, wait_shielded, NULL) == 0);
+    EXPECT(sley_scope_go(&s, close_cancelled, NULL) == 0);
+    while (doomed.waits < 3)
+        sley_yield();
+    sley_scope_cancel(&s);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+    EXPECT(doomed.results[0] == -EBADF && doomed.results[1] == -EBADF);
+    EXPECT(doomed.results[2] == -ECANCELED && doomed.results[3] == -ECANCELED);
+    EXPECT(sley_close(doomed.call[1]) == 0 && sley_close(doomed.poll[1]) == 0);
+    EXPECT(sley_close(doomed.quiet[0]) == 0 && sley_close(doomed.quiet[1]) == 0);
+    return 0;
+}
+
+static void close_in_a_cancelled_scope_closes_and_waits(void **state)
+{
+    int before = count_descriptors();
+
+    for (int i = 0; i < 20; i++) {
+        memset(&doomed, 0, sizeof doomed);
+        scene.unmet = NULL;
+        assert_int_equal(sley_run(NULL, close_in_a_scope, NULL), 0);
+        if (scene.unmet != NULL)
+            fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
+    }
+    assert_int_equal(count_descriptors(), before);
+}
+
 SCENARIO(descriptors_are_all_given_back)
 {
     int before = count_descriptors();
@@ -184,6 +260,7 @@ int main(void)
         PLAYED(only_one_of_many_closers_closes),
         PLAYED(closing_what_is_not_open_is_ebadf),
         PLAYED(close_takes_an_armed_poll_along),
+        cmocka_unit_test(close_in_a_cancelled_scope_closes_and_waits),
         PLAYED(descriptors_are_all_given_back),
     };
 

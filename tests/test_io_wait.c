@@ -91,6 +91,71 @@ SCENARIO(fd_wait_on_what_is_no_descriptor)
     EXPECT(sley_close(file) == 0);
 }
 
+/* Each takes the other's poll away, because it wants something that the other's does not report. */
+SCENARIO(fd_waits_for_different_events_take_turns)
+{
+    struct io_call first = { .call = call_fd_wait, .flags = POLLIN }, second = { .call = call_fd_wait, .flags = POLLPRI };
+    int sv[2], before = count_descriptors();
+    char byte;
+
+    make_tcp_pair(sv);
+    first.fd = second.fd = sv[0];
+    for (int i = 0; i < 50; i++) {
+        io_call_start(i % 2 ? &first : &second);
+        io_call_start(i % 2 ? &second : &first);
+        EXPECT(send(sv[1], "u", 1, MSG_OOB) == 1);
+        EXPECT(io_call_result(&second) == POLLPRI);
+        EXPECT(io_call_waits(&first) && recv(sv[0], &byte, 1, MSG_OOB) == 1);
+        EXPECT(send(sv[1], "x", 1, 0) == 1);
+        EXPECT(io_call_result(&first) & POLLIN);
+        while (recv(sv[0], &byte, 1, MSG_DONTWAIT) > 0)
+            ;
+    }
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0 && count_descriptors() == before);
+}
+
+/* Two runtimes: one closes a descriptor whose poll lies in the other's ring, just as that one goes. */
+static int wait_in_vain(void *arg)
+{
+    EXPECT(sley_fd_wait(*(int *)arg, POLLIN, sley_after(SLEY_MS)) < 0); /* timed out, closed, or cancelled */
+    return 0;
+}
+
+static int close_it(void *arg)
+{
+    EXPECT(sley_close(*(int *)arg) == 0);
+    return 0;
+}
+
+static void a_poll_is_ended_while_its_runtime_goes(void **state)
+{
+    sley_runtime *a, *b;
+    int sv[2];
+    char byte;
+
+    scene.unmet = NULL;
+    assert_int_equal(sley_runtime_create(&b, NULL), 0);
+    assert_int_equal(sley_runtime_start(b), 0);
+    for (int i = 0; i < 30; i++) {
+        make_pair(sv, SOCK_STREAM);
+        assert_int_equal(sley_runtime_create(&a, NULL), 0);
+        assert_int_equal(sley_runtime_start(a), 0);
+        assert_int_equal(sley_runtime_submit(a, wait_in_vain, &sv[0]), 0);
+        if (i % 3 == 0)
+            assert_int_equal(sley_runtime_stop(a, SLEY_FOREVER), 0);
+        else
+            assert_int_equal(sley_fd_wait(sv[0], POLLIN, sley_after(2 * SLEY_MS)), -ETIMEDOUT);
+        assert_int_equal(sley_runtime_submit(b, close_it, &sv[0]), 0);
+        sley_runtime_destroy(a);
+        assert_int_equal(sley_recv(sv[1], &byte, 1, 0, SLEY_FOREVER), 0);
+        assert_int_equal(sley_close(sv[1]), 0);
+    }
+    assert_int_equal(sley_runtime_stop(b, SLEY_FOREVER), 0);
+    sley_runtime_destroy(b);
+    if (scene.unmet != NULL)
+        fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -99,6 +164,8 @@ int main(void)
         PLAYED(fd_wait_that_gave_up_leaves_others_waiting),
         PLAYED(fd_wait_again_and_again),
         PLAYED(fd_wait_on_what_is_no_descriptor),
+        PLAYED(fd_waits_for_different_events_take_turns),
+        cmocka_unit_test(a_poll_is_ended_while_its_runtime_goes),
     };
 
     return cmocka_run_group_tests_name("io_wait", tests, make_temp_dir, remove_temp_dir);

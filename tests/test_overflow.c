@@ -20,7 +20,7 @@
 #include "ctx/stack.h"
 
 static struct sl_stack_pool *pool;
-static struct sl_stack *stack, *neighbour;
+static struct sl_stack *stack, *neighbour, *big;
 static struct sl_context main_context, context;
 
 /* --- what the children do -------------------------------------------------------------------------------------------------------- */
@@ -44,6 +44,11 @@ static int entry(void *arg) /* stands for the fiber's function in the report */
 {
     (void)arg;
     return 0;
+}
+
+static int big_entry(void *arg) /* for sley_on_big_stack's */
+{
+    return entry(arg) + 1;
 }
 
 static void overflow(void *arg)
@@ -75,6 +80,15 @@ static void touch_the_neighbours_guard(void *arg)
     _exit(3);
 }
 
+static char *place_after;
+
+static void touch_where_the_guard_was(void *arg)
+{
+    (void)arg;
+    *(volatile char *)place_after = 1;
+    _exit(3);
+}
+
 static void send_the_signal(void *arg)
 {
     (void)arg;
@@ -102,7 +116,7 @@ static void chained_with_info(int signal_number, siginfo_t *info, void *c)
 }
 
 enum before { BEFORE_DEFAULT, BEFORE_IGNORE, BEFORE_HANDLER, BEFORE_HANDLER_WITH_INFO };
-enum place { ON_STACK, ON_STACK_NAMELESS, ON_STACK_OF_NOBODY, AFTER_THE_POOL };
+enum place { ON_STACK, ON_STACK_NAMELESS, ON_STACK_OF_NOBODY, AFTER_THE_POOL, ON_BIG, ON_BIG_OF_THREAD, ON_BIG_OF_NOBODY, AFTER_BIG };
 
 static _Noreturn void be_the_child(void (*act)(void *), enum before before, enum place place)
 {
@@ -136,8 +150,21 @@ static _Noreturn void be_the_child(void (*act)(void *), enum before before, enum
     neighbour->fiber = (struct sl_fiber *)&context;
     stack->fn = entry;
     stack->number = UINT64_C(4294967303);
-    if (place == ON_STACK)
+    if (place == ON_STACK || place == ON_BIG)
         sl_stack_set_name(stack, "deep");
+    if (place >= ON_BIG) {
+        big = sl_stack_map_big((size_t)300 << 10);
+        if (big == NULL)
+            _exit(5);
+        big->owner = place == ON_BIG ? stack : NULL;
+        big->fn = big_entry;
+        big->fiber = place == ON_BIG_OF_NOBODY ? NULL : (struct sl_fiber *)&context;
+        if (place != AFTER_BIG)
+            sl_context_call(NULL, big->low, big->top, act, NULL);
+        place_after = big->low - 1;
+        sl_stack_unmap_big(big);
+        act(NULL);
+    }
     sl_context_of_thread(&main_context);
     sl_context_make(&context, stack->low, stack->top, act, NULL);
     sl_context_switch(&errno, &main_context, &context, NULL, NULL);
@@ -182,6 +209,15 @@ static const char *report(const char *name)
              "sley: stack overflow in fiber %s(number 4294967303), entry function 0x%llx, 131072 bytes with a guard of 16384; "
              "set SLEY_STACK or options.stack_bytes to a larger power of two\n",
              name, (unsigned long long)(uintptr_t)entry);
+    return text;
+}
+
+static const char *big_report(const char *who)
+{
+    static char text[512];
+
+    snprintf(text, sizeof text, "sley: stack overflow in %s, sley_on_big_stack of function 0x%llx, 327680 bytes with a guard of 16384; "
+             "call it with more stack_bytes\n", who, (unsigned long long)(uintptr_t)big_entry);
     return text;
 }
 
@@ -306,6 +342,42 @@ static void signal_that_was_sent_acts_as_before(void **state)
     assert_killed_by(o.status, SIGSEGV);
 }
 
+static void overflow_of_a_big_stack_is_its_fibers(void **state)
+{
+    char fiber[200];
+    struct outcome o;
+
+    (void)state;
+    snprintf(fiber, sizeof fiber, "fiber \"deep\" (number 4294967303), entry function 0x%llx", (unsigned long long)(uintptr_t)entry);
+    o = outcome_of(overflow, BEFORE_DEFAULT, ON_BIG);
+    assert_string_equal(o.text, big_report(fiber));
+    assert_killed_by(o.status, SIGSEGV);
+    o = outcome_of(overflow_with_a_big_frame, BEFORE_DEFAULT, ON_BIG);
+    assert_string_equal(o.text, big_report(fiber));
+    assert_killed_by(o.status, SIGSEGV);
+}
+
+static void overflow_of_a_threads_big_stack_is_reported(void **state)
+{
+    struct outcome o = outcome_of(overflow, BEFORE_DEFAULT, ON_BIG_OF_THREAD);
+
+    (void)state;
+    assert_string_equal(o.text, big_report("a plain thread"));
+    assert_killed_by(o.status, SIGSEGV);
+}
+
+static void big_stack_that_is_free_or_gone_is_not_reported(void **state)
+{
+    struct outcome o = outcome_of(overflow, BEFORE_DEFAULT, ON_BIG_OF_NOBODY);
+
+    (void)state;
+    assert_string_equal(o.text, "");
+    assert_killed_by(o.status, SIGSEGV);
+    o = outcome_of(touch_where_the_guard_was, BEFORE_DEFAULT, AFTER_BIG);
+    assert_string_equal(o.text, "");
+    assert_killed_by(o.status, SIGSEGV);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -319,6 +391,9 @@ int main(void)
         cmocka_unit_test(stack_without_a_fiber_is_not_reported),
         cmocka_unit_test(fault_after_the_pool_is_gone_finds_no_table_entry),
         cmocka_unit_test(signal_that_was_sent_acts_as_before),
+        cmocka_unit_test(overflow_of_a_big_stack_is_its_fibers),
+        cmocka_unit_test(overflow_of_a_threads_big_stack_is_reported),
+        cmocka_unit_test(big_stack_that_is_free_or_gone_is_not_reported),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -336,7 +336,8 @@ static void two_hundred_runs_leave_nothing_behind(void **state)
         s.waiting = s.cancelled = 0;
         assert_int_equal(sley_run(NULL, start_siblings_and_fail, &s), -EBADMSG);
         assert_int_equal(s.cancelled, SIBLINGS);
-        assert_int_equal(entries_of("/proc/self/task"), threads);
+        while (entries_of("/proc/self/task") > threads) /* a thread that has been joined may be seen there a little longer */
+            sched_yield();
     }
     siblings_fini(&s);
     assert_int_equal(entries_of("/proc/self/fd"), descriptors);

@@ -13,7 +13,7 @@ static int call_wait(void *arg)
     return sley_signal_wait(c->set, c->deadline);
 }
 
-/* Start a waiter and go on once it waits: for the bell, or in the list. */
+/* Start a waiter and go on once it waits. */
 static void waiting(struct wait_call *c, uint64_t set)
 {
     c->set = set;
@@ -85,8 +85,87 @@ SCENARIO(a_wait_that_timed_out_has_taken_nothing)
     release();
 }
 
-/* Whoever listens for the others may leave first. */
-SCENARIO(the_listener_may_leave)
+/* More than are woken under one hold of the lock, between others who wait for something else. */
+SCENARIO(very_many_waiters_all_get_it)
+{
+    enum { MANY = 70 };
+    static struct wait_call c[MANY], others[MANY];
+
+    memset(c, 0, sizeof c);
+    memset(others, 0, sizeof others);
+    for (int i = 0; i < MANY; i++) {
+        waiting(&others[i], SLEY_SIG(SIGUSR2));
+        waiting(&c[i], i % 3 ? SLEY_SIG(SIGUSR1) : SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGRTMIN));
+    }
+    EXPECT(kill(getpid(), SIGUSR1) == 0);
+    for (int i = 0; i < MANY; i++)
+        EXPECT(result(&c[i]) == SIGUSR1);
+    for (int i = 0; i < MANY; i++)
+        EXPECT(call_waits(&others[i].actor));
+    EXPECT(kill(getpid(), SIGUSR2) == 0);
+    for (int i = 0; i < MANY; i++)
+        EXPECT(result(&others[i]) == SIGUSR2);
+    EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2), SLEY_NOW) == -ETIMEDOUT);
+    release();
+}
+
+/* Two signals at once: each waiter gets one that it waits for, and none is left over that somebody waited for. */
+SCENARIO(two_signals_at_once_are_both_given)
+{
+    static struct wait_call c[12];
+    sigset_t both, old;
+
+    sigemptyset(&both);
+    sigaddset(&both, SIGUSR1);
+    sigaddset(&both, SIGUSR2);
+    for (int round = 0; round < 20; round++) {
+        memset(c, 0, sizeof c);
+        for (int i = 0; i < 12; i++)
+            waiting(&c[i], i % 3 == 0 ? SLEY_SIG(SIGUSR1) : i % 3 == 1 ? SLEY_SIG(SIGUSR2) : SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2));
+        pthread_sigmask(SIG_BLOCK, &both, &old);
+        EXPECT(kill(getpid(), SIGUSR1) == 0 && kill(getpid(), SIGUSR2) == 0);
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        for (int i = 0; i < 12; i++) {
+            int signo = result(&c[i]);
+
+            EXPECT(i % 3 == 0 ? signo == SIGUSR1 : i % 3 == 1 ? signo == SIGUSR2 : signo == SIGUSR1 || signo == SIGUSR2);
+        }
+        EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2), SLEY_NOW) == -ETIMEDOUT);
+    }
+    release();
+}
+
+/* Handlers are installed and taken back by several at once, and stand as before in the end. */
+static int come_and_go(void *arg)
+{
+    for (int i = 0; i < 200; i++) {
+        int rc = sley_signal_wait(SLEY_SIG(SIGUSR1) | (i % 2 ? SLEY_SIG(SIGUSR2) : 0), SLEY_NOW);
+
+        EXPECT(rc == -ETIMEDOUT);
+        sley_signal_release(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2));
+    }
+    return 0;
+}
+
+static void a_handler(int signo) { (void)signo; }
+
+SCENARIO(handlers_come_and_go)
+{
+    struct actor actors[4];
+    struct sigaction now;
+
+    signal(SIGUSR1, a_handler);
+    for (int i = 0; i < 4; i++)
+        actor_start(&actors[i], come_and_go, NULL);
+    for (int i = 0; i < 4; i++)
+        EXPECT(actor_result(&actors[i]) == 0);
+    EXPECT(sigaction(SIGUSR1, NULL, &now) == 0 && now.sa_handler == a_handler);
+    EXPECT(sigaction(SIGUSR2, NULL, &now) == 0 && now.sa_handler == SIG_DFL);
+    signal(SIGUSR1, SIG_DFL);
+}
+
+/* Whoever waited first may leave first. */
+SCENARIO(the_first_may_leave)
 {
     struct wait_call first, second, third;
 
@@ -174,7 +253,10 @@ int main(void)
         PLAYED(several_waiters_all_get_it),
         PLAYED(a_signal_that_nobody_waits_for_is_kept),
         PLAYED(a_wait_that_timed_out_has_taken_nothing),
-        PLAYED(the_listener_may_leave),
+        PLAYED(very_many_waiters_all_get_it),
+        PLAYED(two_signals_at_once_are_both_given),
+        PLAYED(handlers_come_and_go),
+        PLAYED(the_first_may_leave),
         PLAYED(release_restores_what_was_before),
         cmocka_unit_test(release_forgets_what_came),
         cmocka_unit_test(a_forked_child_waits_for_its_own_signals),

@@ -21,6 +21,17 @@ SLEY_API void     sley_fiber_set_name(const char *name);     /* of this fiber, f
 SLEY_API void     sley_pin(void);                            /* stay on this worker; nests */
 SLEY_API void     sley_unpin(void);
 
+/* Call fn(arg) on a larger stack; its result. It is the same fiber, or plain thread, that goes on there: fn may wait, and scopes that it opens
+ * it must close. -EINVAL: 0 bytes, or more than 1 GiB; -ENOMEM. */
+SLEY_API int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes);
+
+/* Fiber-local values; thread-local on a plain thread. At its end, before its scope hears of it, the fiber itself drops what is not NULL, in
+ * no particular order; a drop may do what the fiber may: wait, and set values, which are dropped in their turn, four rounds at most. A value
+ * that is replaced, or whose key is destroyed, is not dropped. Create: -EAGAIN if all 1024 keys are in use. */
+SLEY_API SLEY_MUST_USE int sley_local_create(void (*drop)(void *value)); /* a key >= 0; drop runs at the end of a fiber, may be NULL */
+SLEY_API void  sley_local_destroy(int key);                              /* the caller sees to values still set */
+SLEY_API int   sley_local_set(int key, void *value);                     /* the fiber owns value from here on */
+SLEY_API void *sley_local_get(int key);
 
 SLEY_END_DECLS
 #endif

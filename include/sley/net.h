@@ -2,6 +2,7 @@
  *
  * A connect that ends early (deadline, cancel, error) leaves the socket in an unknown state: close it; with SLEY_NOW it is -EOPNOTSUPP. A
  * plain thread that accepts makes the listener non-blocking; one that connects gets -EAGAIN from a Unix listener whose queue is full.
+ * A name that is not found is -EHOSTUNREACH; -EAGAIN: no server of names has answered.
  * A Unix socket's file whose owner is gone is replaced by sley_net_listen. */
 #ifndef SLEY_NET_H
 #define SLEY_NET_H
@@ -19,6 +20,7 @@ typedef struct sley_listen_options {
 } sley_listen_options;
 
 SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
+SLEY_API SLEY_MUST_USE int sley_net_dial(const char *address, sley_time deadline);                   /* a connected descriptor; tries every address of a name */
 
 SLEY_API SLEY_MUST_USE int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline); /* skips connections that died in the queue; out of descriptors: waits for one */
 SLEY_API SLEY_MUST_USE int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);

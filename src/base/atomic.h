@@ -39,6 +39,7 @@
 #define sl_add_seq_cst(p, v)     atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define sl_sub_acq_rel(p, v)     atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
 #define sl_and_seq_cst(p, v)     atomic_fetch_and_explicit((p), (v), memory_order_seq_cst)
+#define sl_or_relaxed(p, v)      atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
 #define sl_or_acq_rel(p, v)      atomic_fetch_or_explicit((p), (v), memory_order_acq_rel)
 /* Strong compare-and-swap; *e holds the value found when it fails. */
 #define sl_cas_acq_rel(p, e, v)  atomic_compare_exchange_strong_explicit((p), (e), (v), memory_order_acq_rel, memory_order_acquire)

@@ -39,6 +39,19 @@
 #define SL_STACK_BYTES_MAX     ((size_t)8 << 20)
 #define SL_GUARD_BYTES         ((size_t)16 << 10) /* one page is jumped over by code built without stack-clash protection */
 
+#define SL_LOCAL_KEYS_MAX    1024 /* keys of fiber-local values in the process: as many as threads have (PTHREAD_KEYS_MAX); power of two */
+#define SL_LOCAL_FEW         4    /* values that cost a fiber no allocation: they fill its stack's descriptor up to four cache lines */
+#define SL_LOCAL_DROP_ROUNDS 4    /* how often the drops run again because they have set values; as PTHREAD_DESTRUCTOR_ITERATIONS */
+
+#define SL_BLOCKING_THREADS_DEFAULT 64   /* calls that block at once: they wait, mostly, so more than there are processors */
+#define SL_BLOCKING_THREADS_MAX     4096 /* each has a stack and is one of the machine's threads */
+#define SL_BLOCKING_IDLE_NS         (INT64_C(10) * 1000 * 1000 * 1000) /* a thread without a call leaves */
+
+#define SL_BIG_STACK_BYTES_MIN   ((size_t)64 << 10) /* smaller ones of sley_on_big_stack are made this large */
+#define SL_BIG_STACK_BYTES_MAX   ((size_t)1 << 30)  /* what recurses deeper will not end */
+#define SL_BIG_STACK_CACHE_BYTES ((size_t)16 << 20) /* free ones kept by the process, with the pages that they have touched */
+#define SL_BIG_STACKS_CACHED     32                 /* ... and how many, because they are searched under a lock */
+
 #define SL_NAME_BYTES        32  /* a fiber's name with its NUL */
 #define SL_COPY_INLINE_BYTES 64  /* arguments carried in the control block; more are allocated */
 

@@ -1,5 +1,6 @@
 /* context.c - making contexts, and the sanitizers' side of a switch. The switch itself is switch_<processor>.S, or switch_ucontext.c. */
 #include "ctx/context.h"
+#include "base/lock.h"
 
 #include <string.h>
 
@@ -121,3 +122,63 @@ sl_context_switch_sanitized(struct sl_context *from, struct sl_context *to, sl_a
     sl_ctx_swap(&from->sp, to->sp, arrive, &a);
 }
 #endif
+
+/* --- calls on another stack -------------------------------------------------------------------------------------------------------- */
+
+struct call {
+    struct sl_context here, there;
+    sl_arrive_fn *fn;
+    void *arg;
+};
+
+/* The first frame on the other stack. It is left, not returned from. */
+static void call_entry(void *arg)
+{
+    struct call *c = arg;
+
+    sl_tsan_acquire(c);
+    c->fn(c->arg);
+    sl_tsan_release(c);
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_context_switch_sanitized(&c->there, &c->here, NULL, NULL, 1);
+#else
+    sl_ctx_swap(&c->there.sp, c->here.sp, NULL, NULL);
+#endif
+    __builtin_unreachable();
+}
+
+/* What the sanitizers know of `of` becomes what they know of `as`. */
+static void stand_for(struct sl_context *of, const struct sl_context *as)
+{
+    if (of == NULL)
+        return;
+#ifdef SL_ASAN
+    of->asan_low = as->asan_low;
+    of->asan_bytes = as->asan_bytes;
+#endif
+#ifdef SL_TSAN
+    of->tsan = as->tsan;
+#endif
+    (void)as;
+}
+
+void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *fn, void *arg)
+{
+    struct call c = { .fn = fn, .arg = arg };
+    struct sl_context before = { 0 };
+
+    sl_context_of_thread(&c.here); /* whosever stack it is */
+    sl_context_make(&c.there, low, top, call_entry, &c);
+    if (of != NULL)
+        before = *of;
+    stand_for(of, &c.there);
+    sl_tsan_release(&c);
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_context_switch_sanitized(&c.here, &c.there, NULL, NULL, 0);
+#else
+    sl_ctx_swap(&c.here.sp, c.there.sp, NULL, NULL);
+#endif
+    sl_tsan_acquire(&c);
+    stand_for(of, &before);
+    sl_context_fini(&c.there);
+}

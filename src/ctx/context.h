@@ -32,6 +32,11 @@ void sl_ctx_swap(void **from_sp, void *to_sp, sl_arrive_fn *fn, void *arg);
 /* Prepare `c` so that the first switch to it calls entry(arg) on the stack that ends at `top` (16-byte aligned); entry never returns. */
 void sl_context_make(struct sl_context *c, void *low, void *top, void (*entry)(void *), void *arg);
 
+/* Call fn(arg) on the stack from `low` to `top`. It is the same line of execution that goes on there, so errno stays, and what saves it
+ * meanwhile saves it to the same context as ever: `of`, NULL if nothing does; in sanitizer builds that stands for the other stack until
+ * the call returns. */
+void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *fn, void *arg);
+
 /* The context of the calling thread's own stack. */
 void sl_context_of_thread(struct sl_context *c);
 

@@ -41,27 +41,44 @@ static void put_text(struct line *l, const char *text)
     put(l, text, SIZE_MAX);
 }
 
+/* own: the fiber's own stack, which says who it is. */
+static void put_fiber(struct line *l, const struct sl_stack *own)
+{
+    char name[SL_NAME_BYTES];
+
+    put_text(l, "fiber ");
+    sl_stack_get_name(own, name);
+    if (name[0] != '\0') {
+        put_text(l, "\"");
+        put(l, name, sizeof name);
+        put_text(l, "\" ");
+    }
+    put_text(l, "(number ");
+    put_number(l, own->number, 10);
+    put_text(l, "), entry function 0x");
+    put_number(l, (uintptr_t)own->fn, 16);
+}
+
 void sl_overflow_print(const struct sl_stack *s, size_t stack_bytes, size_t guard_bytes)
 {
     struct line l = { .used = 0 };
-    char name[SL_NAME_BYTES];
 
-    put_text(&l, "sley: stack overflow in fiber ");
-    sl_stack_get_name(s, name);
-    if (name[0] != '\0') {
-        put_text(&l, "\"");
-        put(&l, name, sizeof name);
-        put_text(&l, "\" ");
+    put_text(&l, "sley: stack overflow in ");
+    if (!s->is_big) {
+        put_fiber(&l, s);
+    } else {
+        if (s->owner != NULL)
+            put_fiber(&l, s->owner);
+        else
+            put_text(&l, "a plain thread");
+        put_text(&l, ", sley_on_big_stack of function 0x");
+        put_number(&l, (uintptr_t)s->fn, 16);
     }
-    put_text(&l, "(number ");
-    put_number(&l, s->number, 10);
-    put_text(&l, "), entry function 0x");
-    put_number(&l, (uintptr_t)s->fn, 16);
     put_text(&l, ", ");
     put_number(&l, stack_bytes, 10);
     put_text(&l, " bytes with a guard of ");
     put_number(&l, guard_bytes, 10);
-    put_text(&l, "; set SLEY_STACK or options.stack_bytes to a larger power of two\n");
+    put_text(&l, s->is_big ? "; call it with more stack_bytes\n" : "; set SLEY_STACK or options.stack_bytes to a larger power of two\n");
     if (write(STDERR_FILENO, l.text, l.used) < 0)
         return; /* nobody reads it */
 }

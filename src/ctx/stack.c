@@ -39,17 +39,18 @@
 #define DESCRIPTOR_BYTES  ((sizeof(struct sl_stack) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)
 #define CANARY            UINT64_C(0x5afe57ac4c0ffee5)
 
-/* A mapping of stacks. Records are never freed, so that the fault handler may walk them at any time; one whose slab is gone is used
- * again. order [slab.1]: the sizes are stored before base (release), the handler loads base (acquire) before them, and again after. */
-struct slab {
-    struct slab     *next;        /* of all records ever; set once */
-    struct slab     *pool_next;   /* the pool's slabs in the order of mapping; under its lock */
+/* A mapping of stacks, or of one big one. Records are never freed, so that the fault handler may walk them at any time; one whose slab
+ * is gone is used again. order [slab.1]: the sizes are stored before base (release), the handler loads base (acquire) before them, and
+ * again after. */
+struct sl_slab {
+    struct sl_slab  *next;        /* of all records ever; set once */
+    struct sl_slab  *pool_next;   /* the pool's slabs in the order of mapping; under its lock */
     _Atomic(char *)  base;        /* NULL: the record is free */
     _Atomic(size_t)  bytes, stack_bytes, guard_bytes;
 };
 
 static struct sl_lock slabs_lock;       /* for writers of the list and takers of free records */
-static _Atomic(struct slab *) slabs;    /* [slab.2] */
+static _Atomic(struct sl_slab *) slabs; /* [slab.2] */
 
 static _Atomic(uint64_t) protected_count; /* stacks of the process that cost two mappings each */
 static _Atomic(uint64_t) protected_max;   /* 0: not read yet */
@@ -68,8 +69,8 @@ struct sl_stack_pool {
     uint64_t          credits;     /* given out */
     uint32_t          caches;
     size_t            slab_bytes;  /* of the next slab */
-    struct slab      *first, *last;
-    struct slab      *carving;     /* the slab in which the next bare stack lies; NULL: all are taken */
+    struct sl_slab   *first, *last;
+    struct sl_slab   *carving;     /* the slab in which the next bare stack lies; NULL: all are taken */
     size_t            carving_at;
     struct sl_stack  *depot;       /* batches with their pages, newest first */
     struct sl_stack  *cold;        /* batches that were trimmed */
@@ -77,9 +78,9 @@ struct sl_stack_pool {
 
 /* --- slabs ------------------------------------------------------------------------------------------------------------------------- */
 
-static struct slab *slab_record(void)
+static struct sl_slab *slab_record(void)
 {
-    struct slab *r;
+    struct sl_slab *r;
 
     for (r = sl_load_relaxed(&slabs); r != NULL; r = r->next) /* under the lock */
         if (sl_load_relaxed(&r->base) == NULL)
@@ -92,10 +93,28 @@ static struct slab *slab_record(void)
     return r;
 }
 
+/* Tell the fault handler of a mapping. NULL: no memory. */
+static struct sl_slab *announce(char *base, size_t bytes, size_t stack_bytes, size_t guard_bytes)
+{
+    struct sl_slab *r;
+
+    sl_lock_acquire(&slabs_lock);
+    r = slab_record();
+    if (r != NULL) {
+        r->pool_next = NULL;
+        sl_store_relaxed(&r->bytes, bytes); /* [slab.1] */
+        sl_store_relaxed(&r->stack_bytes, stack_bytes);
+        sl_store_relaxed(&r->guard_bytes, guard_bytes);
+        sl_store_release(&r->base, base); /* [slab.1] */
+    }
+    sl_lock_release(&slabs_lock);
+    return r;
+}
+
 /* Map one more slab, as large as can be had. Under the pool's lock. */
 static bool grow(struct sl_stack_pool *p)
 {
-    struct slab *r;
+    struct sl_slab *r;
     size_t bytes = p->slab_bytes;
     void *base;
 
@@ -104,16 +123,7 @@ static bool grow(struct sl_stack_pool *p)
             return false;
         bytes /= 2;
     }
-    sl_lock_acquire(&slabs_lock);
-    r = slab_record();
-    if (r != NULL) {
-        r->pool_next = NULL;
-        sl_store_relaxed(&r->bytes, bytes); /* [slab.1] */
-        sl_store_relaxed(&r->stack_bytes, p->stack_bytes);
-        sl_store_relaxed(&r->guard_bytes, p->guard_bytes);
-        sl_store_release(&r->base, base); /* [slab.1] */
-    }
-    sl_lock_release(&slabs_lock);
+    r = announce(base, bytes, p->stack_bytes, p->guard_bytes);
     if (r == NULL) {
         sl_vm_unmap(base, bytes);
         return false;
@@ -142,7 +152,7 @@ static struct sl_stack *descriptor(char *base, size_t stack_bytes)
 
 bool sl_stack_find(const void *address, struct sl_stack_place *out)
 {
-    for (struct slab *r = sl_load_acquire(&slabs); r != NULL; r = r->next) { /* [slab.2] */
+    for (struct sl_slab *r = sl_load_acquire(&slabs); r != NULL; r = r->next) { /* [slab.2] */
         char *base = sl_load_acquire(&r->base); /* [slab.1] */
         size_t bytes = sl_load_acquire(&r->bytes), offset = (uintptr_t)address - (uintptr_t)base;
 
@@ -311,7 +321,7 @@ void sl_stack_pool_destroy(struct sl_stack_pool *p)
         forget_stacks(p->depot);
         forget_stacks(p->cold);
     }
-    for (struct slab *r = p->first, *next; r != NULL; r = next) {
+    for (struct sl_slab *r = p->first, *next; r != NULL; r = next) {
         char *base = sl_load_relaxed(&r->base); /* this pool's own */
 
         next = r->pool_next;
@@ -560,4 +570,63 @@ size_t sl_stack_pool_bytes(const struct sl_stack_pool *p)
 uint64_t sl_stack_pool_count(const struct sl_stack_pool *p)
 {
     return sl_load_relaxed(&p->carved); /* hint */
+}
+
+/* --- big stacks ---------------------------------------------------------------------------------------------------------------------- */
+
+static uint16_t guard_big(char *base, size_t guard_bytes)
+{
+    int wanted = sl_stack_guard_wanted(); /* a bad one was refused when the runtime was made */
+
+    if (wanted <= SL_GUARD_MADVISE && sl_vm_guard(base, guard_bytes) == 0)
+        return SL_GUARD_MADVISE;
+    if (wanted <= SL_GUARD_MPROTECT && sl_vm_protect(base, guard_bytes) == 0)
+        return SL_GUARD_MPROTECT;
+    return SL_GUARD_CANARY;
+}
+
+struct sl_stack *sl_stack_map_big(size_t bytes)
+{
+    size_t page = sl_vm_page_bytes(), guard_bytes = SL_GUARD_BYTES > page ? SL_GUARD_BYTES : page;
+    size_t all = guard_bytes + (bytes + page - 1) / page * page + page; /* the last one for the descriptor, colour, first frames */
+    struct sl_stack *s;
+    struct sl_slab *r;
+    void *base;
+
+    if (sl_vm_map(&base, all) < 0)
+        return NULL;
+    r = announce(base, all, all, guard_bytes);
+    if (r == NULL) {
+        sl_vm_unmap(base, all);
+        return NULL;
+    }
+    s = descriptor(base, all);
+    s->guard = guard_big(base, guard_bytes);
+    s->is_big = 1;
+    s->mapping = r;
+    s->low = (char *)base + guard_bytes;
+    s->top = (char *)s;
+    if (s->guard == SL_GUARD_CANARY)
+        *canary_of(s) = CANARY;
+    s->valgrind_id = VALGRIND_STACK_REGISTER(s->low, s->top);
+    return s;
+}
+
+void sl_stack_unmap_big(struct sl_stack *s)
+{
+    struct sl_slab *r = s->mapping;
+    char *base = sl_load_relaxed(&r->base); /* the caller's own */
+
+    sl_stack_check_canary(s);
+    VALGRIND_STACK_DEREGISTER(s->valgrind_id);
+#ifdef SL_ASAN
+    __asan_unpoison_memory_region(base, sl_load_relaxed(&r->bytes)); /* what is mapped there next knows nothing of old frames */
+#endif
+    sl_vm_unmap(base, sl_load_relaxed(&r->bytes));
+    sl_store_release(&r->base, NULL); /* [slab.1] */
+}
+
+void sl_stack_reset_after_fork(void)
+{
+    sl_store_relaxed(&slabs_lock.held, 0); /* one thread; a record half written has no base */
 }

@@ -15,6 +15,19 @@
 
 struct sl_fiber;
 
+struct sl_local { /* one value of a fiber or thread; sched/local.c */
+    void    *value;
+    uint64_t tag;
+};
+
+struct sl_locals {
+    struct sl_local *slots; /* NULL: none was ever set; `few`, or from malloc */
+    uint32_t         mask;  /* how many, less one; a power of two less one */
+    struct sl_local  few[SL_LOCAL_FEW];
+};
+
+struct sl_slab;
+
 struct sl_stack {
     struct sl_stack *next;  /* in a cache or the depot */
     struct sl_fiber *fiber; /* whose stack it is now; NULL: free. Hint for the overflow report */
@@ -23,14 +36,24 @@ struct sl_stack {
     void            *arg;   /* that function's argument */
     char            *top;   /* where the fiber's frames begin: below this descriptor, coloured, 16-byte aligned */
     unsigned         valgrind_id;
-    uint32_t         guard;  /* enum sl_stack_guard */
+    uint16_t         guard;  /* enum sl_stack_guard */
+    uint16_t         is_big; /* sl_stack_map_big has made it */
     uint64_t         number; /* that fiber's number, for the overflow report */
     _Atomic(uint64_t) name[SL_NAME_BYTES / 8]; /* of the fiber; with its NUL. Words, because sley_dump reads it from outside */
+    struct sl_locals  locals; /* the fiber's own; empty while the stack is free */
     _Alignas(max_align_t)
     unsigned char    copy[SL_COPY_INLINE_BYTES]; /* the fiber's argument, if it was copied */
-    struct sl_stack *batch_next;  /* private: of the first stack of a batch in the depot: the next batch */
-    uint32_t         batch_count; /* ... and how many stacks this one has */
-    uint32_t         batch_bare;  /* ... of which so many are bare, see stack.c */
+    union {
+        struct sl_stack *batch_next; /* private: of the first stack of a batch in the depot: the next batch */
+        struct sl_stack *owner;      /* of a big one: the own stack of the fiber that runs on it; NULL: a plain thread does */
+    };
+    union {
+        struct {
+            uint32_t batch_count; /* ... and how many stacks this one has */
+            uint32_t batch_bare;  /* ... of which so many are bare, see stack.c */
+        };
+        struct sl_slab *mapping;  /* private: of a big one */
+    };
 };
 
 struct sl_stack_pool;  /* of a runtime */
@@ -104,6 +127,12 @@ void     sl_stack_keep_warm(struct sl_stack_pool *p, uint64_t stacks); /* how ma
 uint64_t sl_stack_pool_count(const struct sl_stack_pool *p); /* stacks carved so far */
 /* Aborts with the report if the canary is gone; nothing with a guard. */
 void     sl_stack_check_canary(const struct sl_stack *s);
+
+/* A stack outside of any pool, with room for `bytes` or a little more, guarded like the others; NULL: no memory. */
+struct sl_stack *sl_stack_map_big(size_t bytes);
+void sl_stack_unmap_big(struct sl_stack *s);
+
+void sl_stack_reset_after_fork(void); /* another thread may have been mapping a slab when the parent forked */
 
 /* The overflow report: a SIGSEGV handler for the process, installed once, that chains to the one before it; and the alternate
  * signal stack of the calling thread, which the report runs on. Nothing under AddressSanitizer, which has its own. */

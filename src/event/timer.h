@@ -15,12 +15,14 @@
 
 #define SL_TIME_NONE INT64_MAX
 
+enum sl_timer_kind { SL_TIMER_FIBER, SL_TIMER_SCOPE }; /* whose: what the scheduler finds around the timer */
+
 struct sl_timer {
     _Atomic(int64_t) deadline; /* of the present wait; SL_TIME_NONE: none. Written by the waiter */
     _Atomic(int64_t) key;      /* where the entry stands; SL_TIME_NONE: in no heap. Written under the heap's lock; hint for the waiter */
     uint32_t         at;       /* index in the heap */
     _Atomic(uint16_t) heap;    /* number of the heap + 1; 0: none */
-    uint16_t         unused;
+    uint16_t         kind;     /* enum sl_timer_kind; constant */
 };
 
 struct sl_timer_entry {

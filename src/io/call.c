@@ -8,7 +8,7 @@
 int sl_call_turn(struct sl_fiber *f)
 {
     f->streak = 0;
-    return sley_yield();
+    return sl_cancelled(f) || sl_scope_overdue(f) ? -ECANCELED : sley_yield();
 }
 
 int sl_call_link_slow(struct sl_call *c)

@@ -51,6 +51,13 @@ SL_INLINE int sl_call_link(struct sl_call *c)
     return 0;
 }
 
+/* A try does not wait, whatever comes of it: it counts, so that a loop of them lets others run and notices a cancel. */
+SL_INLINE void sl_call_try(struct sl_call *c, sley_time deadline)
+{
+    if (deadline == SLEY_NOW && c->fiber->streak < SL_DIRECT_STREAK)
+        c->fiber->streak++;
+}
+
 /* Begin a call on fd. 0: end it with sl_call_end; else nothing was begun. */
 SL_INLINE int sl_call_begin(struct sl_call *c, int fd, sley_time deadline)
 {
@@ -61,6 +68,7 @@ SL_INLINE int sl_call_begin(struct sl_call *c, int fd, sley_time deadline)
     c->fiber = sl_current();
     if (__builtin_expect(c->fiber->streak >= SL_DIRECT_STREAK, 0) && (rc = sl_call_turn(c->fiber)) < 0)
         return rc;
+    sl_call_try(c, deadline);
     c->record = sl_record_at(fd, &rc);
     return __builtin_expect(c->record != NULL, 1) ? sl_call_link(c) : rc;
 }
@@ -74,13 +82,14 @@ SL_INLINE int sl_call_begin_free(struct sl_call *c, sley_time deadline)
         return rc;
     c->fiber = sl_current();
     c->record = NULL;
+    sl_call_try(c, deadline);
     return c->fiber->streak >= SL_DIRECT_STREAK ? sl_call_turn(c->fiber) : 0;
 }
 
 SL_INLINE void sl_call_end(struct sl_call *c)
 {
     struct sl_record *r = c->record;
-    struct sl_fiber *closer = NULL;
+    struct sl_woken closer = { NULL, NULL };
 
     if (r == NULL)
         return;
@@ -92,16 +101,16 @@ SL_INLINE void sl_call_end(struct sl_call *c)
     if (c->next != NULL)
         c->next->prev = c->prev;
     if (__builtin_expect(r->phase != SL_PHASE_OPEN, 0))
-        closer = sl_record_claim_closer(r);
+        sl_record_claim_closer(r, &closer);
     sl_lock_release(&r->lock);
-    if (__builtin_expect(closer != NULL, 0))
-        sl_ready(closer);
+    if (__builtin_expect(closer.first != NULL, 0))
+        sl_ready(closer.first);
 }
 
 /* A direct system call gave a result. */
 SL_INLINE int sl_call_direct(struct sl_call *c, int n)
 {
-    if (c->fiber->streak < SL_DIRECT_STREAK && !sl_on_thread(c))
+    if (c->fiber->streak < SL_DIRECT_STREAK)
         c->fiber->streak++;
     return n;
 }

@@ -1,7 +1,8 @@
 /* close.c - giving a descriptor back while others may be in calls on it.
  *
- * From the closer's side: phase CLOSING; readiness waiters are woken; each operation in flight is asked to end; the poll too; wait until no
- * call and no poll is left; phase RELEASING; close(2); phase OPEN, unless somebody has got the number meanwhile.
+ * From the closer's side: phase CLOSING; readiness waiters are woken; each operation in flight is asked to end; the poll too; wait until
+ * the record is idle; phase RELEASING; close(2); phase OPEN, unless somebody has got the number meanwhile. Nothing of this is ever
+ * cancelled: the wait is under a shield.
  * From a call's side: it links itself only while OPEN. Before it waits it looks at the phase under the lock, where it also says
  * which operation it begins: so it sees CLOSING, or the closer sees the operation. The last one out claims the closer. */
 #include "base/assert.h"
@@ -16,11 +17,11 @@
 static void cut_waiters(struct sl_record *r)
 {
     while (r->waiters.head != NULL) {
-        struct sl_fiber *woken = sl_record_claim_waiters(r, 0, -EBADF, SL_WAKE_ALL_BATCH);
+        struct sl_woken woken = { NULL, NULL };
 
+        sl_record_claim_waiters(r, 0, -EBADF, SL_WAKE_ALL_BATCH, &woken);
         sl_lock_release(&r->lock);
-        if (woken != NULL)
-            sl_ready_list(woken);
+        sl_woken_ready(&woken);
         sl_lock_acquire(&r->lock);
     }
 }
@@ -52,13 +53,11 @@ static void cut_calls(struct sl_record *r)
 
 static void cut_poll(struct sl_record *r, int fd)
 {
-    if (r->poll_worker != NULL && !r->poll_stale) {
-        struct sl_worker *worker = r->poll_worker;
-        uint32_t tag = r->poll_tag;
+    struct sl_retired_poll poll = sl_record_retire_poll(r, fd);
 
-        r->poll_stale = true;
+    if (poll.worker != NULL) {
         sl_lock_release(&r->lock);
-        sl_poll_cancel(worker, fd, tag);
+        sl_record_end_poll(&poll);
         sl_lock_acquire(&r->lock);
     }
 }
@@ -66,7 +65,7 @@ static void cut_poll(struct sl_record *r, int fd)
 /* The slow half of closing: cut everybody off and wait until they have left. Called and returns with the lock held. */
 static void cut_and_wait(struct sl_fiber *f, struct sl_record *r, int fd, uint32_t generation)
 {
-    struct sl_wait_node node = { .fiber = f };
+    struct sl_wait_node node;
 
     cut_waiters(r);
     cut_calls(r);
@@ -74,24 +73,22 @@ static void cut_and_wait(struct sl_fiber *f, struct sl_record *r, int fd, uint32
     sl_lock_release(&r->lock);
     sl_descriptor_freed(); /* an accept may sit there */
 
+    sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) + 1); /* own: closing is never cancelled */
     for (;;) {
         int rc = sl_wait_begin(f, SLEY_FOREVER, SL_WAIT_CLOSE, r);
 
         sl_assert(rc == 0);
         (void)rc;
         sl_lock_acquire(&r->lock);
-        if (r->generation != generation || (r->calls == NULL && r->poll_worker == NULL)) {
+        if (sl_load_relaxed(&r->generation) != generation || sl_record_is_idle(r)) { /* under the lock */
             sl_wait_end(f);
-            return;
+            break;
         }
-        node.sequence = sl_wait_sequence(f);
+        sl_node_init(&node, f);
         sl_wait_list_push(&r->waiters, &node);
-        sl_park(&r->lock); /* whatever ends it: closing is never cancelled */
-        sl_lock_acquire(&r->lock);
-        if (node.linked)
-            sl_wait_list_remove(&r->waiters, &node);
-        sl_lock_release(&r->lock);
+        sl_park(&r->lock);
     }
+    sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
 }
 
 int sley_close(int fd)
@@ -113,24 +110,26 @@ int sley_close(int fd)
         sl_lock_release(&r->lock);
         return -EBADF;
     }
-    generation = r->generation;
+    generation = sl_load_relaxed(&r->generation); /* under the lock */
     r->phase = SL_PHASE_CLOSING;
-    if (r->calls != NULL || r->waiters.head != NULL || r->poll_worker != NULL)
+    if (!sl_record_is_idle(r) || r->waiters.head != NULL)
         cut_and_wait(f, r, fd, generation);
-    if (r->generation != generation) { /* closed behind our back, and the number given to somebody else */
+    if (sl_load_relaxed(&r->generation) != generation) { /* closed behind our back, and the number given to somebody else */
         sl_lock_release(&r->lock);
         return -EBADF;
     }
     r->phase = SL_PHASE_RELEASING;
+    sl_store_relaxed(&r->generation, ++generation); /* R3, under the lock */
     sl_lock_release(&r->lock);
 
     rc = sl_sys_close(fd);
 
     sl_lock_acquire(&r->lock);
-    if (r->generation == generation) {
+    if (sl_load_relaxed(&r->generation) == generation) { /* under the lock */
         r->phase = SL_PHASE_OPEN;
         sl_store_relaxed(&r->hints, 0);  /* hint */
         sl_store_relaxed(&r->misses, 0); /* hint */
+        sl_store_relaxed(&r->looks, 0);  /* hint */
     }
     sl_lock_release(&r->lock);
     sl_descriptor_freed();

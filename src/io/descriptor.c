@@ -29,7 +29,7 @@ uint64_t sl_descriptor_seen(void)
 
 int sl_descriptor_wait(struct sl_fiber *f, uint64_t seen, sley_time deadline)
 {
-    struct sl_wait_node node = { .fiber = f };
+    struct sl_wait_node node;
     int64_t now = sl_clock_ns();
     sley_time until = deadline < now + SL_DESCRIPTOR_NS ? deadline : now + SL_DESCRIPTOR_NS;
     int rc = sl_wait_begin(f, until, SL_WAIT_DESCRIPTOR, NULL);
@@ -44,13 +44,13 @@ int sl_descriptor_wait(struct sl_fiber *f, uint64_t seen, sley_time deadline)
         sl_lock_release(&lock);
         return rc;
     }
-    node.sequence = sl_wait_sequence(f);
+    sl_node_init(&node, f);
     sl_wait_list_push(&waiters, &node);
     why = sl_park(&lock);
     if (why == SL_ARM_EVENT)
         return 0;
     sl_lock_acquire(&lock);
-    if (node.linked)
+    if (sl_node_linked(&node))
         sl_wait_list_remove(&waiters, &node);
     sl_lock_release(&lock);
     if (why == SL_ARM_CANCEL)
@@ -60,25 +60,17 @@ int sl_descriptor_wait(struct sl_fiber *f, uint64_t seen, sley_time deadline)
 
 void sl_descriptor_wake(void)
 {
-    struct sl_fiber *first = NULL, *last = NULL;
+    struct sl_woken woken = { NULL, NULL };
     struct sl_wait_node *n;
 
     sl_lock_acquire(&lock);
     freed_count++;
     while ((n = waiters.head) != NULL) {
+        sl_claim(n, SL_ARM_EVENT, &woken);
         sl_wait_list_remove(&waiters, n);
-        if (!sl_claim(n, SL_ARM_EVENT))
-            continue;
-        sl_store_relaxed(&n->fiber->next, NULL); /* the claimer's, until it is ready */
-        if (last != NULL)
-            sl_store_relaxed(&last->next, n->fiber);
-        else
-            first = n->fiber;
-        last = n->fiber;
     }
     sl_lock_release(&lock);
-    if (first != NULL)
-        sl_ready_list(first);
+    sl_woken_ready(&woken);
 }
 
 void sl_descriptor_reset(void)

@@ -1,104 +1,12 @@
-/* listen.c - addresses as text, and sockets that listen on them. */
+/* listen.c - sockets that listen. */
+#include "io/address.h"
 #include "io/record.h"
 #include "io/sys.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sley/net.h>
 #include <string.h>
-#include <sys/un.h>
 
-struct address {
-    union {
-        struct sockaddr     any;
-        struct sockaddr_in  v4;
-        struct sockaddr_in6 v6;
-        struct sockaddr_un  local;
-    };
-    socklen_t bytes;
-    bool      everywhere; /* "*": v6 and v4 */
-};
-
-/* A decimal number up to 65535 and nothing else; -EINVAL. */
-static int parse_port(const char *text)
-{
-    int port = 0;
-
-    if (*text == '\0')
-        return -EINVAL;
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9')
-            return -EINVAL;
-        port = port * 10 + (*text - '0');
-        if (port > 65535)
-            return -EINVAL;
-    }
-    return port;
-}
-
-static int parse_local(const char *path, struct address *a)
-{
-    size_t bytes = strlen(path);
-
-    /* A path keeps its NUL; an abstract name is all its bytes, with a NUL in the place of '@'. */
-    if (bytes == 0 || bytes >= sizeof(a->local.sun_path) || strcmp(path, "@") == 0)
-        return -EINVAL;
-    a->local.sun_family = AF_UNIX;
-    memcpy(a->local.sun_path, path, bytes + 1);
-    a->bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes + 1);
-    if (path[0] == '@') {
-        a->local.sun_path[0] = '\0';
-        a->bytes--;
-    }
-    return 0;
-}
-
-static int parse_address(const char *text, struct address *a)
-{
-    const char *colon;
-    char host[INET6_ADDRSTRLEN];
-    size_t host_bytes;
-    int port;
-
-    memset(a, 0, sizeof(*a));
-    if (text == NULL)
-        return -EINVAL;
-    if (strncmp(text, "unix:", 5) == 0)
-        return parse_local(text + 5, a);
-
-    colon = strrchr(text, ':');
-    if (colon == NULL || (port = parse_port(colon + 1)) < 0)
-        return -EINVAL;
-    host_bytes = (size_t)(colon - text);
-    if (host_bytes > 2 && text[0] == '[' && colon[-1] == ']') {
-        text++;
-        host_bytes -= 2;
-        a->any.sa_family = AF_INET6;
-    } else {
-        a->any.sa_family = AF_INET;
-    }
-    if (host_bytes == 0 || host_bytes >= sizeof(host))
-        return -EINVAL;
-    memcpy(host, text, host_bytes);
-    host[host_bytes] = '\0';
-
-    if (a->any.sa_family == AF_INET && strcmp(host, "*") == 0) {
-        a->v6.sin6_family = AF_INET6; /* in6addr_any is all zeroes */
-        a->everywhere = true;
-    } else if (inet_pton(a->any.sa_family, host, a->any.sa_family == AF_INET ? (void *)&a->v4.sin_addr : (void *)&a->v6.sin6_addr) != 1) {
-        return -EINVAL;
-    }
-    if (a->any.sa_family == AF_INET6) {
-        a->v6.sin6_port = htons((uint16_t)port);
-        a->bytes = sizeof(a->v6);
-    } else {
-        a->v4.sin_port = htons((uint16_t)port);
-        a->bytes = sizeof(a->v4);
-    }
-    return 0;
-}
-
-static int open_socket(struct address *a)
+static int open_socket(struct sl_address *a)
 {
     int off = 0;
     int fd = sl_sys_socket(a->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -118,7 +26,7 @@ static int open_socket(struct address *a)
 }
 
 /* The name of a Unix socket is taken, but nobody listens behind it: its owner has gone without tidying up. */
-static bool is_stale(const struct address *a)
+static bool is_stale(const struct sl_address *a)
 {
     struct statx sx;
     int fd, rc;
@@ -138,7 +46,7 @@ static bool is_stale(const struct address *a)
 int sley_net_listen(const char *address, const sley_listen_options *options)
 {
     static const sley_listen_options defaults;
-    struct address a;
+    struct sl_address a;
     int on = 1;
     int fd, rc;
 
@@ -149,7 +57,7 @@ int sley_net_listen(const char *address, const sley_listen_options *options)
             return -EINVAL;
     if (options->per_worker > 1 || options->backlog > INT32_MAX)
         return -EINVAL;
-    if ((rc = parse_address(address, &a)) < 0)
+    if ((rc = sl_address_parse(address, &a)) < 0)
         return rc;
     if (options->per_worker == 1)
         return -EOPNOTSUPP;

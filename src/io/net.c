@@ -23,6 +23,13 @@ static bool out_of_descriptors(int error)
     return error == -EMFILE || error == -ENFILE || error == -ENOBUFS || error == -ENOMEM;
 }
 
+static bool is_nonblocking(int fd)
+{
+    int flags = sl_sys_fcntl(fd, F_GETFL, 0);
+
+    return flags >= 0 && flags & O_NONBLOCK;
+}
+
 /* A plain thread looks without waiting, so the listener must not wait either. */
 static int make_nonblocking(struct sl_record *r, int fd)
 {
@@ -47,9 +54,11 @@ SL_INLINE int accept_one(struct sl_call *c, int fd, struct sockaddr *addr, sockl
     };
     int n;
 
-    if (sl_on_thread(c) && !sl_record_hinted(r, SL_HINT_NONBLOCK) && (n = make_nonblocking(r, fd)) < 0)
+    if (sl_on_thread(c) && (n = make_nonblocking(r, fd)) < 0)
         return n;
-    if (sl_record_hinted(r, SL_HINT_NONBLOCK) && (deadline == SLEY_NOW || sl_on_thread(c) || sl_record_likely(r))) {
+    /* The hint may be old, and a direct accept on a blocking listener would hold its worker: so it is asked for. */
+    if (sl_record_hinted(r, SL_HINT_NONBLOCK) && (deadline == SLEY_NOW || sl_on_thread(c) || sl_record_likely(r)) &&
+        (sl_on_thread(c) || is_nonblocking(fd))) {
         do
             n = sl_sys_accept4(fd, addr, addr_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
         while (n == -EINTR);

@@ -1,6 +1,7 @@
 /* record.c - the table of records: found without a lock, grown by compare-and-swap, never shrunk.
  *
- * order [record.1]: a chunk is zeroed, then published by a compare-and-swap; who loads its address acquires the zeroes. */
+ * order [record.1]: a chunk is zeroed, then published by a compare-and-swap; who loads its address acquires the zeroes.
+ * order [record.2]: see R7. */
 #include "io/record.h"
 #include "io/fork.h"
 #include "io/sys.h"
@@ -11,6 +12,8 @@
 #include <string.h>
 
 _Atomic(struct sl_record *) sl_record_table[SL_RECORD_CHUNKS];
+
+static _Atomic(uint32_t) enders; /* who have retired a poll and not yet asked for its end */
 
 struct sl_record *sl_record_create(int fd, int *error)
 {
@@ -46,65 +49,78 @@ int sl_record_adopt(int fd, unsigned hints)
 {
     int error;
     struct sl_record *r = sl_record_at(fd, &error);
-    struct sl_worker *worker = NULL;
-    struct sl_fiber *woken = NULL;
-    uint32_t tag;
+    struct sl_woken woken = { NULL, NULL };
+    struct sl_retired_poll poll;
 
     if (r == NULL)
         return fd; /* no memory for hints; no record, so nothing old in it either */
     sl_lock_acquire(&r->lock);
-    r->generation++;
+    sl_store_relaxed(&r->generation, sl_load_relaxed(&r->generation) + 1); /* under the lock */
     r->phase = SL_PHASE_OPEN;
     sl_store_relaxed(&r->hints, (uint8_t)hints); /* hint */
     sl_store_relaxed(&r->misses, 0);             /* hint */
+    sl_store_relaxed(&r->looks, 0);              /* hint */
     /* Whatever is still there was left by a close(2) behind the library's back. */
-    tag = r->poll_tag;
-    if (r->poll_worker != NULL && !r->poll_stale) {
-        worker = r->poll_worker;
-        r->poll_stale = true;
-    }
+    poll = sl_record_retire_poll(r, fd);
     if (r->waiters.head != NULL)
-        woken = sl_record_claim_waiters(r, 0, -EBADF, UINT32_MAX);
+        sl_record_claim_waiters(r, 0, -EBADF, UINT32_MAX, &woken);
     sl_lock_release(&r->lock);
-    if (worker != NULL)
-        sl_poll_cancel(worker, fd, tag);
-    if (woken != NULL)
-        sl_ready_list(woken);
+    sl_record_end_poll(&poll);
+    sl_woken_ready(&woken);
     return fd;
 }
 
-struct sl_fiber *sl_record_claim_closer(struct sl_record *r)
+struct sl_retired_poll sl_record_retire_poll(struct sl_record *r, int fd)
+{
+    struct sl_retired_poll poll = { NULL, fd, r->poll_tag };
+
+    if (sl_load_relaxed(&r->poll_covers) != 0) { /* under the lock */
+        poll.worker = r->poll_worker;
+        sl_store_relaxed(&r->poll_covers, 0); /* under the lock */
+        sl_add_relaxed(&enders, 1);           /* [record.2] under the lock */
+    }
+    return poll;
+}
+
+void sl_record_end_poll(const struct sl_retired_poll *poll)
+{
+    if (poll->worker == NULL)
+        return;
+    sl_poll_cancel(poll->worker, poll->fd, poll->tag);
+    sl_sub_acq_rel(&enders, 1); /* [record.2] */
+}
+
+void sl_record_wait_for_enders(void)
+{
+    while (sl_load_acquire(&enders) != 0) /* [record.2] */
+        sl_thread_yield();
+}
+
+void sl_record_claim_closer(struct sl_record *r, struct sl_woken *woken)
 {
     struct sl_wait_node *closer = r->waiters.head;
 
-    if (r->phase != SL_PHASE_CLOSING || r->calls != NULL || r->poll_worker != NULL || closer == NULL)
-        return NULL;
+    if (r->phase != SL_PHASE_CLOSING || !sl_record_is_idle(r) || closer == NULL)
+        return;
+    sl_claim(closer, SL_ARM_EVENT, woken);
     sl_wait_list_remove(&r->waiters, closer);
-    return sl_claim(closer, SL_ARM_EVENT) ? closer->fiber : NULL;
 }
 
-struct sl_fiber *sl_record_claim_waiters(struct sl_record *r, unsigned events, int result, unsigned max)
+void sl_record_claim_waiters(struct sl_record *r, unsigned events, int result, unsigned max, struct sl_woken *woken)
 {
-    struct sl_fiber *first = NULL, *last = NULL;
     struct sl_wait_node *next;
 
     for (struct sl_wait_node *n = r->waiters.head; n != NULL && max > 0; n = next) {
         next = n->next;
-        if (events != 0 && !(n->count & events))
+        if (events != 0 && !(sl_record_wanted(n) & events))
             continue;
+        if (sl_claim(n, SL_ARM_EVENT, woken)) {
+            if (result != 0)
+                n->result = result;
+            max--;
+        }
         sl_wait_list_remove(&r->waiters, n);
-        if (!sl_claim(n, SL_ARM_EVENT))
-            continue;
-        n->result = result;
-        sl_store_relaxed(&n->fiber->next, NULL); /* the claimer's, until it is ready */
-        if (last != NULL)
-            sl_store_relaxed(&last->next, n->fiber);
-        else
-            first = n->fiber;
-        last = n->fiber;
-        max--;
     }
-    return first;
 }
 
 void sl_record_hint(struct sl_record *r, unsigned hint)
@@ -136,6 +152,7 @@ int sl_record_learn(struct sl_record *r, int fd)
 
 void sl_record_reset(void)
 {
+    sl_store_relaxed(&enders, 0); /* one thread */
     for (int i = 0; i < SL_RECORD_CHUNKS; i++) {
         struct sl_record *chunk = sl_load_relaxed(&sl_record_table[i]); /* one thread */
 

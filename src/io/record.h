@@ -5,12 +5,17 @@
  *       not closed, so its number cannot come back under it.
  *   R3  phase: OPEN -> CLOSING (one closer; new calls get -EBADF) -> RELEASING (no calls, no poll; the closer is in close(2)) -> OPEN.
  *       From RELEASING on the number may already be somebody's new descriptor: whoever gets one from the kernel makes its record OPEN
- *       and counts the generation up, and the closer's own reset is void if the generation has moved on.
- *   R4  While somebody waits for readiness a poll is armed, or its end is on the way to sl_fd_poll_done. At most one exists; (fd, tag)
- *       names it. It stays armed when its waiters give up.
- *   R5  From CLOSING on `waiters` holds nobody but the closer, who waits for `calls` to be empty and the poll to have ended.
- *   R6  Everything but `hints` and `misses` is under `lock`. Those two may be wrong in either direction: they belong to a number, and
- *       descriptors come and go behind the library's back. A wrong one costs a system call, never a wrong result.
+ *       and counts the generation up, and the closer's own reset is void if the generation has moved on. Entering RELEASING counts
+ *       it up too: who meant the old descriptor, and is in no call on it (an arm of a select), finds out that it has gone.
+ *   R4  While a fiber waits for readiness a poll is armed, or its end is on the way to sl_fd_poll_done. At most one exists; (fd, tag)
+ *       names it. It stays armed when its waiters give up. A plain thread waits in poll(2); its node is here for the closer.
+ *   R5  From CLOSING on `waiters` holds nobody but the closer, who waits for the record to be idle: no call, no poll, no poller.
+ *   R6  Everything but `hints`, `misses` and `looks` is under `lock`. Those may be wrong in either direction: they belong to a number,
+ *       and descriptors come and go behind the library's back. A wrong one costs a system call, never a wrong result.
+ *       `generation` and `poll_covers` are written under the lock, and read without it as hints.
+ *   R7  Who has taken the name of a poll, to ask for its end after the unlock, is counted (sl_record_retire_poll) until that is done;
+ *       the runtime whose ring has the poll does not go before (order [record.2]: counted under the lock, which a runtime that goes takes
+ *       afterwards; counted off when done with that runtime).
  *
  * Rejected: counting calls instead of linking them. A count says when close may go on, but not whom it must cut off. */
 #ifndef SL_IO_RECORD_H
@@ -18,6 +23,8 @@
 
 #include "sched/op.h"
 #include "sched/park.h"
+
+#include <poll.h>
 
 enum sl_record_phase { SL_PHASE_OPEN, SL_PHASE_CLOSING, SL_PHASE_RELEASING };
 
@@ -44,16 +51,20 @@ struct sl_record {
     uint8_t              phase;
     _Atomic(uint8_t)     hints;
     _Atomic(uint8_t)     misses;     /* how unlikely a direct receive is to find something, see sl_record_likely */
-    uint32_t             generation;
+    _Atomic(uint32_t)    generation;
     struct sl_call      *calls;
-    struct sl_wait_list  waiters;    /* nodes: count = the events wanted, result = the events that came, or -errno */
+    struct sl_wait_list  waiters;    /* nodes: value = the events wanted << 32; result < 0: the error of who was claimed */
     struct sl_worker    *poll_worker; /* whose ring has the poll; NULL: none */
     uint32_t             poll_tag;
-    uint16_t             poll_events;
-    bool                 poll_stale; /* its cancel has been asked for */
+    _Atomic(uint32_t)    poll_covers; /* SL_POLL_ARMED and the events that the poll is armed for; 0: none is, or it was asked to end */
+    uint32_t             pollers;    /* arms of plain threads' selects that were linked and not yet disarmed: they may be in poll(2) */
+    _Atomic(uint8_t)     looks;      /* arms of selects that looked in vain while no poll was armed */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct sl_record) == 64, "one cache line a descriptor");
+
+#define SL_POLL_ARMED  0x10000u
+#define SL_POLL_ALWAYS (POLLERR | POLLHUP | POLLNVAL) /* reported whether asked for or not */
 
 #define SL_RECORD_CHUNK  1024
 #define SL_RECORD_CHUNKS 16384 /* 16 M descriptors: sysctl fs.nr_open is 1 M by default */
@@ -80,13 +91,44 @@ struct sl_record *sl_record_find(int fd);
 /* The kernel has just given the caller fd. Makes its record that of a new descriptor; hints: what is known of it. Returns fd. */
 int sl_record_adopt(int fd, unsigned hints);
 
-/* Under the lock: the last call or the poll may have gone; if the closer waits for that, claim it. The caller makes the result ready
- * after the unlock, if it is not NULL. */
-struct sl_fiber *sl_record_claim_closer(struct sl_record *r);
+/* Under the lock: nobody holds the descriptor any more. */
+static inline bool sl_record_is_idle(const struct sl_record *r)
+{
+    return r->calls == NULL && r->poll_worker == NULL && r->pollers == 0;
+}
 
-/* Under the lock: claim and unlink up to max waiters that want one of `events` (0: whatever they want) and tell them result. The list for
- * sl_ready_list after the unlock; NULL: nobody. */
-struct sl_fiber *sl_record_claim_waiters(struct sl_record *r, unsigned events, int result, unsigned max);
+/* Under the lock: the record may have become idle; if the closer waits for that, claim it. */
+void sl_record_claim_closer(struct sl_record *r, struct sl_woken *woken);
+
+/* Under the lock: claim and unlink up to max waiters that want one of `events` (0: whatever they want). result: -errno to tell them; 0:
+ * they look for themselves. */
+void sl_record_claim_waiters(struct sl_record *r, unsigned events, int result, unsigned max, struct sl_woken *woken);
+
+/* What a waiter for readiness wants; errors and hang-ups are reported whether asked for or not. */
+static inline unsigned sl_record_wanted(const struct sl_wait_node *n)
+{
+    return (unsigned)((uint64_t)n->value >> 32) | SL_POLL_ALWAYS;
+}
+
+/* A poll is armed, has not fired as far as is known, and reports `events`. Under the lock, or as a hint. */
+static inline bool sl_record_covers(const struct sl_record *r, unsigned events)
+{
+    unsigned want = SL_POLL_ARMED | (events & ~(unsigned)SL_POLL_ALWAYS);
+
+    return (sl_load_relaxed(&r->poll_covers) & want) == want; /* under the lock, or a hint */
+}
+
+/* The poll of a record that somebody wants to end. */
+struct sl_retired_poll {
+    struct sl_worker *worker; /* NULL: none */
+    int               fd;
+    uint32_t          tag;
+};
+
+/* Under the lock: if a poll is armed that nobody has asked to end yet, it is the caller's to do so: sl_record_end_poll after the unlock. */
+struct sl_retired_poll sl_record_retire_poll(struct sl_record *r, int fd);
+void sl_record_end_poll(const struct sl_retired_poll *poll);
+void sl_record_wait_for_enders(void); /* until all who have retired a poll so far have asked for its end */
 
 /* --- whether a direct receive is likely to find something ----------------------------------------------------------------------
  * A receive that finds nothing costs 240 ns, one that goes through the ring although there was something 300 ns. `misses` counts

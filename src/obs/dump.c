@@ -14,6 +14,9 @@ static const char *const kinds[] = {
     [SL_WAIT_NONE] = "", [SL_WAIT_SEND] = "send to channel", [SL_WAIT_RECV] = "receive from channel", [SL_WAIT_SLEEP] = "sleep",
     [SL_WAIT_EVENT] = "event", [SL_WAIT_GROUP] = "wait group", [SL_WAIT_IO] = "operation on descriptor",
     [SL_WAIT_FD] = "readiness of descriptor", [SL_WAIT_CLOSE] = "close of descriptor", [SL_WAIT_DESCRIPTOR] = "a free descriptor",
+    [SL_WAIT_SCOPE] = "end of scope", [SL_WAIT_SELECT] = "select", [SL_WAIT_MUTEX] = "mutex", [SL_WAIT_RWLOCK] = "rwlock",
+    [SL_WAIT_COND] = "condition", [SL_WAIT_SEM] = "semaphore", [SL_WAIT_ONCE] = "once", [SL_WAIT_BARRIER] = "barrier",
+    [SL_WAIT_FUTURE] = "future", [SL_WAIT_BLOCKING] = "blocking call", [SL_WAIT_SIGNAL] = "signal", [SL_WAIT_TICKER] = "ticker",
 };
 
 /* The line of f if it is a fiber of rt; its length, or 0. */
@@ -23,11 +26,12 @@ static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size
     uint64_t word = sl_load_acquire(&f->word);
     unsigned state = SL_WORD_STATE(word), kind = sl_load_relaxed(&f->wait_kind);
     bool begun = f->flags & SL_FIBER_BEGUN;
-    char name[SL_NAME_BYTES] = "", what[80] = "";
+    char name[SL_NAME_BYTES] = "", what[80] = "", where[24];
+    const struct sl_scope *scope = sl_volatile_read(&f->scope); /* not looked into: it may be gone */
     uint32_t now_ms = (uint32_t)(sl_clock_ns() / 1000000);
     struct sl_stack *stack;
 
-    if (!(generation & 1) || f->scope->rt != rt || f->flags & (SL_FIBER_THREAD | SL_FIBER_SYSTEM))
+    if (!(generation & 1) || f->rt != rt || f->flags & (SL_FIBER_THREAD | SL_FIBER_SYSTEM))
         return 0;
     if (begun) {
         stack = *(struct sl_stack *volatile *)&f->stack;
@@ -43,8 +47,12 @@ static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size
 
         snprintf(what + n, sizeof what - (size_t)n, ", %u ms", now_ms - sl_load_relaxed(&f->parked_ms));
     }
-    return snprintf(line, bytes, "fiber %llu \"%s\" scope root %s%s\n", (unsigned long long)((uint64_t)generation << 32 | f->index), name,
-                    what[0] != '\0' ? "waits: " : begun ? "runs or is ready" : "has not begun", what);
+    if (scope == &rt->root)
+        snprintf(where, sizeof where, "root");
+    else
+        snprintf(where, sizeof where, "%p", (const void *)scope);
+    return snprintf(line, bytes, "fiber %llu \"%s\" scope %s %s%s\n", (unsigned long long)((uint64_t)generation << 32 | f->index), name,
+                    where, what[0] != '\0' ? "waits: " : begun ? "runs or is ready" : "has not begun", what);
 }
 
 static int write_all(int fd, const char *text, int n)

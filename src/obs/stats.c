@@ -15,7 +15,7 @@ static uint64_t count_parked(const sley_runtime *rt)
         struct sl_fiber *f = sl_fiber_at(i);
         unsigned state = SL_WORD_STATE(sl_load_relaxed(&f->word));
 
-        if ((sl_load_relaxed(&f->generation) & 1) && f->scope->rt == rt && !(f->flags & (SL_FIBER_THREAD | SL_FIBER_SYSTEM)))
+        if ((sl_load_relaxed(&f->generation) & 1) && f->rt == rt && !(f->flags & (SL_FIBER_THREAD | SL_FIBER_SYSTEM)))
             n += state == SL_WAITING || state == SL_WAITING_IO;
     }
     return n;
@@ -55,6 +55,8 @@ int sley_stats_read(const sley_runtime *rt, sley_stats *out, size_t out_bytes)
     s.fibers_now = s.fibers_started - ended;
     s.fibers_parked_now = count_parked(rt);
     s.stacks_now = sl_stack_pool_count(rt->stacks);
+    s.blocking_calls = sl_load_relaxed(&rt->blocking.calls);
+    s.blocking_threads_now = sl_load_relaxed(&rt->blocking.threads);
     memcpy(out, &s, out_bytes < sizeof s ? out_bytes : sizeof s);
     return 0;
 }

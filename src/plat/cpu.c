@@ -62,6 +62,14 @@ bool sl_membarrier_ready(void)
 #endif
 }
 
+bool sl_use_membarrier;
+
+/* Before the constructors of programs, some of which may start threads. */
+static __attribute__((constructor(101))) void decide(void)
+{
+    sl_use_membarrier = sl_membarrier_ready();
+}
+
 void sl_membarrier(void)
 {
     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);

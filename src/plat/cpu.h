@@ -28,8 +28,11 @@ static inline void sl_cpu_relax(void)
 
 static inline void sl_thread_yield(void) { sched_yield(); }
 
-/* True if membarrier works in this process (registered on the first call). Never under ThreadSanitizer, which cannot see it. */
+/* True if membarrier works in this process. Never under ThreadSanitizer, which cannot see it. */
 bool sl_membarrier_ready(void);
+
+/* The same, decided when the library is loaded: who leaves out a fence, and who makes the barrier in its place, must agree at any time. */
+extern bool sl_use_membarrier;
 
 /* Every thread of the process passes a full barrier before this returns. */
 void sl_membarrier(void);

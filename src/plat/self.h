@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct sl_fiber;
+struct sl_locals;
 struct sl_worker;
 struct sley_runtime;
 
@@ -18,6 +19,7 @@ struct sl_thread {
     struct sl_worker    *worker;  /* NULL: a plain thread */
     struct sley_runtime *rt;      /* the worker's; what a plain thread attached to; NULL: none */
     int                 *errno_slot;
+    struct sl_locals    *locals;  /* a plain thread's own, sched/local.h; NULL: none was ever set */
 };
 
 extern __thread struct sl_thread *sl_thread_local_self __attribute__((tls_model("initial-exec"), visibility("hidden")));

@@ -2,6 +2,7 @@
  *
  * A fiber gets its stack when it first runs. One that ends hands its stack, still hot in the cache, straight to the next fiber if that
  * has not begun: no switch. (In sanitizer builds every fiber has its own context and is switched to.) */
+#include "sched/local.h"
 #include "sched/switch.h"
 
 #include <stdlib.h>
@@ -25,42 +26,46 @@ static void adopt(struct sl_fiber *f, struct sl_stack *s)
     sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.key, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.heap, 0);
+    f->timer.kind = SL_TIMER_FIBER;
     sl_store_relaxed(&f->wait_object, NULL);
     f->stack = s;
     f->flags |= SL_FIBER_BEGUN;
 }
 
-/* What a fiber leaves behind when its function has returned rc. It is still the current fiber: on_error may do anything. */
+/* What a function of the user's, the fiber's own or one called at its end, must have closed. */
+static void check_closed(const struct sl_fiber *f)
+{
+    SLEY_ASSERT(!(sl_load_relaxed(&f->child) & SL_CHILD_OPENED), "sley_scope_init",
+                "the fiber has ended with a scope open: sley_scope_wait is missing"); /* own */
+    SLEY_ASSERT(sl_load_relaxed(&f->shields) == 0, "sley_shield_begin", "the fiber has ended with a shield open");
+}
+
+static void drop_locals(struct sl_fiber *f)
+{
+    if (__builtin_expect(f->stack->locals.slots != NULL, 0)) {
+        sl_locals_drop(&f->stack->locals);
+        check_closed(f);
+    }
+}
+
+/* What a fiber leaves behind when its function has returned rc. It is still the current fiber, in its scope: the drops of its locals and
+ * on_error may do anything. */
 static void settle(struct sl_fiber *f, int rc)
 {
-    struct sl_scope *scope = f->scope;
-    struct sley_runtime *rt = scope->rt;
-
-    sl_timer_forget(f);
-    if (f->flags & SL_FIBER_SYSTEM)
-        return;
+    check_closed(f);
+    drop_locals(f);
     if (f->flags & SL_FIBER_HEAP) {
         free(f->stack->arg);
         f->flags &= (uint8_t)~SL_FIBER_HEAP;
     }
-    if (rc < 0) {
-        struct sl_worker *w = sl_worker_here();
-
-        sl_owner_add(&w->counters.failed, 1);
-        if (scope->isolated) {
-            if (rt->options.on_error != NULL) {
-                char name[SL_NAME_BYTES];
-
-                sl_stack_get_name(f->stack, name);
-                rt->options.on_error(rt->options.ctx, sl_fiber_number(f), name, rc);
-            }
-        } else {
-            int none = 0;
-
-            if (sl_cas_acq_rel(&scope->error, &none, rc))
-                sl_scope_cancel(scope);
-        }
+    if (rc < 0 && !(f->flags & SL_FIBER_SYSTEM)) {
+        sl_owner_add(&sl_worker_here()->counters.failed, 1);
+        sl_scope_child_failed(f->scope, f, rc);
+        check_closed(f);
+        drop_locals(f); /* on_error may have set some */
     }
+    sl_timer_forget(f);
+    sl_scope_leave(f->scope, f); /* what it was given may be gone from here on */
 }
 
 static void give_back(struct sl_worker *w, struct sl_fiber *f)
@@ -116,6 +121,7 @@ static void fiber_main(void *arg)
         }
         sl_owner_add(&w->counters.switches, 1);
         sl_tsan_release(s); /* for the stack's next user */
+        sl_tsan_release(f); /* for the block's */
         sl_tsan_release(w); /* for the end of the worker */
         sl_context_leave(w->thread.errno_slot, &f->context, to, arrive_dead, f);
     }

@@ -117,10 +117,13 @@ struct sl_fiber *sl_fiber_alloc(struct sl_fiber_cache *cache)
     if (f == NULL)
         return NULL;
     f->fn = NULL;
-    f->links[0] = f->links[1] = 0;
+    f->rt = NULL;
+    f->older = f->younger = SL_NO_FIBER;
     f->pins = 0;
     f->flags = 0;
     f->streak = 0;
+    sl_store_relaxed(&f->child, 0); /* in no scope yet */
+    sl_store_relaxed(&f->shields, 0);
     sl_store_relaxed(&f->worker, 0);
     sl_store_relaxed(&f->wait_kind, 0);
     sl_store_release(&f->generation, sl_load_relaxed(&f->generation) + 1); /* odd: it lives */

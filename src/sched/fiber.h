@@ -17,19 +17,29 @@
 
 struct sl_scope;
 struct sl_stack;
+struct sley_runtime;
 
 enum sl_fiber_flags {
     SL_FIBER_BEGUN  = 1, /* has a stack */
     SL_FIBER_COPY   = 2, /* its argument is a copy: before it begins in `copy`, then at the top of its stack */
     SL_FIBER_HEAP   = 4, /* its argument is a copy on the heap, the fiber's to free */
     SL_FIBER_THREAD = 8, /* a plain thread's block: woken by futex */
-    SL_FIBER_SYSTEM = 16 /* an errand of the library: in no dump, and reached by no cancel */
+    SL_FIBER_SYSTEM = 16  /* an errand of the library: in no dump, and reached by no cancel */
 };
+
+/* What the scope that a fiber is a child of notes of it; under that scope's lock. */
+enum sl_child_flags {
+    SL_CHILD_POKED  = 1, /* the scope's cancel has looked at it, or it came later */
+    SL_CHILD_OPENED = 2  /* it has opened a scope inside: what concerns it goes there */
+};
+
+#define SL_NO_FIBER UINT32_MAX
 
 /* What a fiber waits for; stored at every park, printed by sley_dump. */
 enum sl_wait_kind {
     SL_WAIT_NONE, SL_WAIT_SEND, SL_WAIT_RECV, SL_WAIT_SLEEP, SL_WAIT_EVENT, SL_WAIT_GROUP, SL_WAIT_IO, SL_WAIT_FD, SL_WAIT_CLOSE,
-    SL_WAIT_DESCRIPTOR
+    SL_WAIT_DESCRIPTOR, SL_WAIT_SCOPE, SL_WAIT_SELECT, SL_WAIT_MUTEX, SL_WAIT_RWLOCK, SL_WAIT_COND, SL_WAIT_SEM, SL_WAIT_ONCE,
+    SL_WAIT_BARRIER, SL_WAIT_FUTURE, SL_WAIT_BLOCKING, SL_WAIT_SIGNAL, SL_WAIT_TICKER, SL_WAIT_KINDS
 };
 
 struct sl_fiber {
@@ -37,16 +47,18 @@ struct sl_fiber {
     _Atomic(uint64_t)          word;       /* the wait word, park.h */
     _Atomic(struct sl_fiber *) next;       /* link of the one queue it is in */
     sley_fn                   *fn;
-    struct sl_scope           *scope;      /* set at creation; never NULL (sl_scope_nowhere for a thread that is not attached) */
-    uint64_t                   links[2];   /* room for a scope's list of its children */
+    struct sl_scope           *scope;      /* the innermost; never NULL (sl_scope_nowhere for a thread that is not attached). The fiber's */
+    struct sley_runtime       *rt;         /* where it runs; NULL: a thread that is not attached */
+    uint32_t                   older, younger; /* in its scope's list of children, by index; under that scope's lock */
     uint32_t                   index;      /* names this block for ever */
     _Atomic(uint32_t)          generation; /* with the index: the fiber's number. Odd while the fiber lives */
     _Atomic(uint16_t)          worker;     /* where it ran last; where it must run while pinned. Written by its worker */
-    uint16_t                   pins;       /* the fiber's own */
+    uint8_t                    pins;       /* the fiber's own */
+    _Atomic(uint8_t)           shields;    /* open ones in the innermost scope; the fiber writes, cancellers read, see scope.h */
     uint8_t                    flags;      /* enum sl_fiber_flags; the creator's, then the fiber's */
-    uint8_t                    streak;     /* I/O results in a row that came without parking */
+    uint8_t                    streak;     /* calls in a row that did not have to wait */
     _Atomic(uint8_t)           wait_kind;  /* hint for dumps */
-    uint8_t                    unused;
+    _Atomic(uint8_t)           child;      /* enum sl_child_flags; under its scope's lock, OPENED by the fiber alone */
     /* Second line: the argument until it begins, the running state after. */
     union {
         void         *arg;
@@ -65,7 +77,7 @@ struct sl_fiber {
             int32_t           op_result; /* of the final completion; written by the reaper that claims, read by the fiber */
             union {
                 _Atomic(uint32_t) parked_ms;    /* when the present wait began, by the worker's last clock reading; hint for dumps */
-                _Atomic(uint32_t) thread_ready; /* of a plain thread: the futex it waits on; 1: sl_ready was called */
+                _Atomic(uint32_t) thread_ready; /* of a plain thread: the futex it waits on, and how it waits; see ready.c */
             };
         };
     };
@@ -80,7 +92,8 @@ struct sl_fiber_cache { /* a worker's free blocks; plain */
     uint32_t         count;
 };
 
-/* A block whose fiber has not begun: word IDLE, flags and links zero, generation odd. cache NULL: from the shared list. NULL: no memory. */
+/* A block whose fiber has not begun: word IDLE, flags zero, in no list, generation odd. cache NULL: from the shared list. NULL: no
+ * memory. */
 struct sl_fiber *sl_fiber_alloc(struct sl_fiber_cache *cache);
 void sl_fiber_free(struct sl_fiber_cache *cache, struct sl_fiber *f);
 void sl_fiber_cache_drain(struct sl_fiber_cache *cache);

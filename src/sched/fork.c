@@ -1,6 +1,7 @@
 /* fork.c - see fork.h. The handler runs in the child, in the only thread it has, before fork returns. */
 #include "sched/fork.h"
 
+#include "ctx/stack.h"
 #include "plat/self.h"
 
 #include <pthread.h>
@@ -12,6 +13,8 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static void in_child(void)
 {
     sl_thread_local_self = NULL; /* a fiber's thread was a worker; the child's is a plain thread */
+    sl_stack_reset_after_fork();
+    sl_big_stack_reset_after_fork();
     sl_fiber_reset_after_fork();
     sl_fd_reset_after_fork();
     sl_store_relaxed(&sl_forked, 1); /* one thread */

@@ -11,6 +11,7 @@ extern _Atomic(uint8_t) sl_forked; /* 1 in a child that has made no runtime yet 
 void sl_fork_watch(void);
 
 void sl_fiber_reset_after_fork(void); /* fiber.c: the shared list may have been caught half changed */
+void sl_big_stack_reset_after_fork(void); /* big_stack.c: its cache may have been */
 void sl_fd_reset_after_fork(void);    /* provided by src/io: no call of the parent's fibers is in flight here */
 
 #endif

@@ -30,9 +30,12 @@ static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned fla
         *error = -ENOMEM;
         goto undo_count;
     }
+    sl_tsan_acquire(f); /* its last user, see fiber_main */
     f->fn = fn;
     f->scope = scope;
+    f->rt = rt;
     f->flags = (uint8_t)flags;
+    sl_scope_enter(scope, f);
     if (w != NULL)
         sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */
     return f;
@@ -43,13 +46,17 @@ undo_count:
     return NULL;
 }
 
-/* A fiber that could not be started is an error of its scope. */
+/* A fiber that could not be started is an error of its scope. That of a runtime which stops is none: only who asked is told. */
 static int not_started(struct sl_scope *scope, int error)
 {
     int none = 0;
 
-    if (!scope->isolated && sl_cas_acq_rel(&scope->error, &none, error))
-        sl_scope_cancel(scope);
+    if (scope->kind == SL_SCOPE_ISOLATED) {
+        if (error != -ECANCELED)
+            sl_report_error(scope->rt, 0, "", error);
+    } else if (sl_cas_acq_rel(&scope->error, &none, error)) {
+        sl_scope_cancel(scope, SL_CAUSE_ERROR);
+    }
     return error;
 }
 
@@ -65,7 +72,7 @@ int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg)
     return 0;
 }
 
-static int go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t bytes)
+int sl_go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t bytes)
 {
     void *heap = NULL;
     struct sl_fiber *f;
@@ -112,13 +119,32 @@ int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, voi
 static struct sl_scope *current_scope(void)
 {
     struct sl_thread *t = sl_self_or_null();
+    struct sl_scope *s = t != NULL && t->rt != NULL ? t->current->scope : NULL;
 
-    return t != NULL && t->rt != NULL ? t->current->scope : NULL;
+    while (s != NULL && s->kind == SL_SCOPE_TASK) /* it holds its task alone */
+        s = s->parent;
+    return s;
 }
 
 static int not_here(void)
 {
     return sl_load_relaxed(&sl_forked) ? -ECHILD : -EPERM;
+}
+
+int sl_go_here(sley_fn *fn, void *arg)
+{
+    struct sl_scope *scope = current_scope();
+    struct sl_fiber *f;
+    int error;
+
+    if (scope == NULL)
+        return not_here();
+    f = create(scope, fn, 0, &error);
+    if (f == NULL)
+        return error;
+    f->arg = arg;
+    sl_spawn_ready(f);
+    return 0;
 }
 
 int sley_go(sley_fn *fn, void *arg)
@@ -138,7 +164,7 @@ int sley_go_copy(sley_fn *fn, const void *arg, size_t arg_bytes)
         return -EINVAL;
     if (arg_bytes > SLEY_COPY_BYTES_MAX)
         return -E2BIG;
-    return scope != NULL ? go_copy(scope, fn, arg, arg_bytes) : not_here();
+    return scope != NULL ? sl_go_copy(scope, fn, arg, arg_bytes) : not_here();
 }
 
 /* The fiber that runs here; NULL on a plain thread. */
@@ -171,7 +197,7 @@ void sley_pin(void)
 
     if (f == NULL)
         return;
-    SLEY_ASSERT(f->pins < UINT16_MAX, "sley_pin", "pinned 65,535 times without an unpin");
+    SLEY_ASSERT(f->pins < UINT8_MAX, "sley_pin", "pinned 255 times without an unpin");
     f->pins++;
 }
 

@@ -1,8 +1,6 @@
 /* next.c - the slow sides of the next slot: an owner that meets a thief, and the thief. */
 #include "sched/next.h"
 
-bool sl_use_membarrier;
-
 static _Atomic(uint64_t) attempts; /* makes every mark unique */
 
 struct sl_fiber *sl_next_settle(struct sl_next *n, struct sl_fiber *had, struct sl_fiber *put, uint64_t claim)

@@ -26,8 +26,6 @@ struct sl_next {
     _Atomic(uint64_t)          claim;
 };
 
-extern bool sl_use_membarrier; /* fixed before the first worker starts */
-
 struct sl_fiber *sl_next_settle(struct sl_next *n, struct sl_fiber *had, struct sl_fiber *put, uint64_t claim);
 
 /* Owner: put f (or NULL) into the slot; what was there. */

@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #define ASK_AGAIN_MAX_NS (100 * SLEY_MS) /* between two requests for the cancel of one operation */
+/* What the kernel says to itself of a call cut short, ERESTARTSYS to ERESTART_RESTARTBLOCK, and io_uring lets out for opens. */
+#define RESTART_FIRST 512
+#define RESTART_LAST  516
 #define STACK_PREFETCH 320 /* bytes above a parked fiber's stack pointer that its return touches */
 
 /* ---- handing over ---- */
@@ -76,6 +79,8 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     word = sl_load_acquire(&f->word); /* [park.2] */
     f->streak = 0;
     sl_wait_end(f);
+    if (__builtin_expect(f->op_result <= -RESTART_FIRST && f->op_result >= -RESTART_LAST, 0))
+        f->op_result = -EINTR;
     if (f->op_result != -ECANCELED && (f->op_result != -EINTR || SL_WORD_ARM(word) == SL_ARM_EVENT))
         return f->op_result;
     switch (SL_WORD_ARM(word)) {
@@ -84,6 +89,7 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     case SL_ARM_CLOSE:
         return -EBADF;
     default:
+        sl_scope_note_cut(f);
         return -ECANCELED;
     }
 }
@@ -275,7 +281,9 @@ void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm)
 {
     for (;;) {
         uint64_t word = sl_load_acquire(&f->word); /* [cancel.1] behind the canceller's fence */
-        unsigned ring = sl_load_relaxed(&f->op_ring); /* of this operation if the compare-and-swap below succeeds */
+        unsigned ring = sl_load_relaxed(&f->op_ring); /* of this operation if the compare-and-swap below succeeds; the next two also */
+        struct sley_runtime *rt = f->rt;
+        unsigned flags = f->flags;
 
         if (SL_WORD_SEQUENCE(word) != sequence || SL_WORD_STATE(word) == SL_IDLE || SL_WORD_STATE(word) == SL_WON)
             return;
@@ -283,10 +291,10 @@ void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm)
             if (SL_WORD_ARM(word) != SL_ARM_EVENT)
                 return; /* somebody has asked */
             if (sl_cas_acq_rel(&f->word, &word, SL_WORD(sequence, arm, SL_WAITING_IO))) {
-                if (f->flags & SL_FIBER_THREAD)
+                if (flags & SL_FIBER_THREAD)
                     sl_thread_io_wake(f);
                 else
-                    sl_ring_cancel(f->scope->rt->workers[ring], sl_op_user_data(f, sequence));
+                    sl_ring_cancel(rt->workers[ring], sl_op_user_data(f, sequence));
                 return;
             }
         } else {
@@ -306,6 +314,14 @@ void sl_poll_reserve(unsigned n)
         sl_submit(w);
         sl_reap(w, w); /* the kernel refuses while completions overflow */
     }
+}
+
+bool sl_poll_may_have_ended(void)
+{
+    struct sl_worker *w = sl_worker_here();
+
+    sl_submit(w);
+    return sl_ring_has_completions(&w->ring);
 }
 
 struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag)

@@ -37,6 +37,7 @@ void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm);
  * sl_poll_arm then cannot fail; it returns the worker whose ring has the poll. `tag` is 24 bits, with fd it names the poll. */
 void sl_poll_reserve(unsigned n);
 struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag);
+bool sl_poll_may_have_ended(void); /* this worker's ring: what is queued is the kernel's now, and something has completed; no lock held */
 void sl_poll_cancel(struct sl_worker *w, int fd, uint32_t tag); /* ask; sl_fd_poll_done still comes. From any thread, no lock held */
 
 /* Provided by src/io: the poll named (fd, tag) has ended with revents or -errno. On a worker, outside all locks. */
@@ -44,6 +45,17 @@ void sl_fd_poll_done(int fd, uint32_t tag, int result);
 
 /* Provided by src/io: a plain thread blocks in the system call of f's wait; interrupt it, its arm has been set. */
 void sl_thread_io_wake(struct sl_fiber *f);
+
+/* Provided by src/io: a plain thread waits in poll(2) for descriptors and for this bell, and has been claimed. */
+void sl_thread_io_ring(int bell);
+
+/* For src/io (ready.c): a plain thread at the end of a wait on several objects, which it spends in poll(2) instead of on its futex.
+ * Commit; false: it has been claimed already (M1), by somebody who does not ring. Else: once ready, by sl_ready, the bell rings; or the
+ * thread claims itself, for an arm of the word; false: somebody else has, so sl_ready is on its way. Leave either way. */
+bool     sl_thread_commit(struct sl_fiber *f, int bell);
+bool     sl_thread_is_ready(const struct sl_fiber *f);
+bool     sl_thread_claim_self(struct sl_fiber *f, unsigned arm);
+unsigned sl_thread_leave(struct sl_fiber *f); /* the arm of the word, which is IDLE again */
 
 /* Provided by src/io: rt's workers have ended; its rings are about to go, and polls in them with them. */
 void sl_fd_runtime_gone(struct sley_runtime *rt);

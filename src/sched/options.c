@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define DRAIN_DEFAULT_NS      (5 * SLEY_S)
-#define BLOCKING_DEFAULT      64
-#define BLOCKING_MAX          4096
 
 static int bad(const char *name, const char *value, const char *want)
 {
@@ -133,7 +131,7 @@ int sl_options_resolve(sley_options *out, const sley_options *given, bool *chaos
         return bad_number("SLEY_WORKERS", value[0], WANT_WORKERS);
     if (value[1] != 0 && (value[1] < SL_RING_SQ_MIN || value[1] > SL_RING_SQ_MAX))
         return bad_number("SLEY_RING_ENTRIES", value[1], WANT_RING);
-    if (value[2] > BLOCKING_MAX)
+    if (value[2] > SL_BLOCKING_THREADS_MAX)
         return bad_number("SLEY_BLOCKING_THREADS", value[2], WANT_BLOCKING);
     if (value[3] != 0 && !stack_size_ok(value[3]))
         return bad_number("SLEY_STACK", value[3], WANT_STACK);
@@ -150,7 +148,7 @@ int sl_options_resolve(sley_options *out, const sley_options *given, bool *chaos
     if (o.workers > SL_WORKERS_MAX)
         o.workers = SL_WORKERS_MAX;
     o.ring_entries = value[1] != 0 ? (uint32_t)value[1] : SL_RING_SQ_DEFAULT;
-    o.blocking_threads_max = value[2] != 0 ? (uint32_t)value[2] : BLOCKING_DEFAULT;
+    o.blocking_threads_max = value[2] != 0 ? (uint32_t)value[2] : SL_BLOCKING_THREADS_DEFAULT;
     o.stack_bytes = value[3] != 0 ? (size_t)value[3] : SL_STACK_BYTES_DEFAULT;
     o.gen_stack_bytes = value[4] != 0 ? (size_t)value[4] : SL_STACK_BYTES_DEFAULT;
     o.drain_ns = value[5] != 0 ? (sley_time)value[5] : DRAIN_DEFAULT_NS;

@@ -3,6 +3,7 @@
 
 #include "plat/cpu.h"
 #include "plat/futex.h"
+#include "sched/op.h"
 
 #include <sley/fiber.h>
 
@@ -25,34 +26,114 @@ static void arrive_parked(void *arg)
     }
 }
 
-static unsigned park_thread(struct sl_fiber *f, struct sl_lock *lock)
+/* It runs again: by what it was claimed. */
+static inline __attribute__((always_inline)) unsigned unpark(struct sl_fiber *f)
 {
-    uint64_t waiting = SL_WORD(sl_wait_sequence(f), 0, SL_WAITING), word = waiting;
-    int64_t deadline = sl_load_relaxed(&f->timer.deadline); /* own */
+    uint64_t word = sl_load_acquire(&f->word);
 
-    sl_store_relaxed(&f->thread_ready, 0); /* before anybody can claim */
-    sl_store_release(&f->word, waiting);   /* [park.1] */
-    if (lock != NULL)
-        sl_lock_release(lock);
-    while (!sl_load_acquire(&f->thread_ready)) { /* [park.2] */
-        if (deadline != SL_TIME_NONE && sl_clock_ns() >= deadline) {
-            deadline = SL_TIME_NONE; /* if the claim fails somebody else's has won, and sl_ready will come */
-            if (sl_cas_acq_rel(&f->word, &word, SL_WORD(SL_WORD_SEQUENCE(waiting), SL_ARM_TIMEOUT, SL_WON)))
-                break;
-        }
-        sl_futex_wait(&f->thread_ready, 0, deadline);
-    }
-    word = sl_load_acquire(&f->word);
+    sl_tsan_acquire(f); /* [park.2] */
+    f->streak = 0;
     sl_wait_end(f);
+    if (__builtin_expect(SL_WORD_ARM(word) == SL_ARM_CANCEL, 0))
+        sl_scope_note_cut(f);
     return SL_WORD_ARM(word);
 }
+
+/* M1: commit. false: claimed while arming; whoever did so does not make it ready. */
+static bool commit_many(struct sl_fiber *f)
+{
+    uint64_t sequence = sl_wait_sequence(f), word = SL_WORD(sequence, 0, SL_ARMING_MANY);
+
+    return sl_cas_acq_rel(&f->word, &word, SL_WORD(sequence, 0, SL_WAITING)); /* [park.1] */
+}
+
+/* On the next context's stack, at the end of a wait on several objects. */
+static void arrive_parked_many(void *arg)
+{
+    struct sl_fiber *f = arg;
+    struct sl_worker *w;
+
+    if (commit_many(f))
+        return;
+    w = sl_worker_here();
+    sl_tsan_release(f);
+    if (w->rt->chaos && sl_send_elsewhere(w, f))
+        return;
+    sl_push_ready(w, f);
+    if (w->thread.current != NULL) /* else the idle context takes it up again */
+        sl_look_for_sleepers(w);
+}
+
+/* ---- a plain thread ----
+ * thread_ready says how it waits: on that word, or in poll(2), with a bell to be rung. */
+
+enum { ON_FUTEX = 0, READY = 1, BELL = 2 /* + the bell's descriptor */ };
+
+bool sl_thread_commit(struct sl_fiber *f, int bell)
+{
+    sl_store_relaxed(&f->thread_ready, bell < 0 ? (uint32_t)ON_FUTEX : BELL + (uint32_t)bell); /* who claims before the commit leaves it */
+    return commit_many(f);
+}
+
+bool sl_thread_is_ready(const struct sl_fiber *f)
+{
+    return sl_load_acquire(&f->thread_ready) == READY; /* [park.2] */
+}
+
+bool sl_thread_claim_self(struct sl_fiber *f, unsigned arm)
+{
+    uint64_t sequence = sl_wait_sequence(f), word = SL_WORD(sequence, 0, SL_WAITING);
+
+    return sl_cas_acq_rel(&f->word, &word, SL_WORD(sequence, arm, SL_WON)); /* [park.2] */
+}
+
+unsigned sl_thread_leave(struct sl_fiber *f)
+{
+    return unpark(f);
+}
+
+/* The word says WAITING: until it is claimed, or the deadline. */
+static unsigned wait_thread(struct sl_fiber *f)
+{
+    int64_t deadline = sl_load_relaxed(&f->timer.deadline); /* own */
+
+    while (!sl_thread_is_ready(f)) {
+        if (deadline != SL_TIME_NONE && sl_clock_ns() >= deadline) {
+            deadline = SL_TIME_NONE; /* if the claim fails somebody else's has won, and sl_ready will come */
+            if (sl_thread_claim_self(f, SL_ARM_TIMEOUT))
+                break;
+        }
+        sl_futex_wait(&f->thread_ready, ON_FUTEX, deadline);
+    }
+    return unpark(f);
+}
+
+static unsigned park_thread(struct sl_fiber *f, struct sl_lock *lock)
+{
+    sl_store_relaxed(&f->thread_ready, ON_FUTEX); /* before anybody can claim */
+    sl_store_release(&f->word, SL_WORD(sl_wait_sequence(f), 0, SL_WAITING)); /* [park.1] */
+    if (lock != NULL)
+        sl_lock_release(lock);
+    return wait_thread(f);
+}
+
+static void ready_thread(struct sl_fiber *f)
+{
+    uint32_t how = sl_swap_acq_rel(&f->thread_ready, READY); /* [park.2] the last thing that needs the wait to last */
+
+    if (how >= BELL)
+        sl_thread_io_ring((int)(how - BELL)); /* kept for ever: at worst another thread looks, and waits on */
+    else
+        sl_futex_wake(&f->thread_ready, 1); /* the block is type-stable: a thread that has gone on is woken for nothing */
+}
+
+/* ---- parking ---- */
 
 unsigned sl_park(struct sl_lock *lock)
 {
     struct sl_thread *t = sl_self();
     struct sl_fiber *f = t->current;
     struct parked p = { f, lock };
-    uint64_t word;
 
     if (f->flags & SL_FIBER_THREAD)
         return park_thread(f, lock);
@@ -60,11 +141,19 @@ unsigned sl_park(struct sl_lock *lock)
         sl_lock_hand_over(lock);
     sl_store_relaxed(&f->parked_ms, (uint32_t)(t->worker->now / 1000000));
     sl_switch_away(t->worker, f, arrive_parked, &p);
-    word = sl_load_acquire(&f->word);
-    sl_tsan_acquire(f); /* [park.2] */
-    f->streak = 0;
-    sl_wait_end(f);
-    return SL_WORD_ARM(word);
+    return unpark(f);
+}
+
+unsigned sl_park_many(void)
+{
+    struct sl_thread *t = sl_self();
+    struct sl_fiber *f = t->current;
+
+    if (f->flags & SL_FIBER_THREAD)
+        return sl_thread_commit(f, -1) ? wait_thread(f) : unpark(f);
+    sl_store_relaxed(&f->parked_ms, (uint32_t)(t->worker->now / 1000000));
+    sl_switch_away(t->worker, f, arrive_parked_many, f);
+    return unpark(f);
 }
 
 static void push_pinned(struct sl_worker *w, struct sl_fiber *f)
@@ -140,13 +229,12 @@ static void run_next(struct sl_worker *w, struct sl_fiber *f)
 
 void sl_ready(struct sl_fiber *f)
 {
-    struct sley_runtime *rt = f->scope->rt;
+    struct sley_runtime *rt = f->rt;
     struct sl_worker *w = sl_worker_here();
 
     sl_tsan_release(f); /* [park.2] */
     if (f->flags & SL_FIBER_THREAD) {
-        sl_store_release(&f->thread_ready, 1);  /* [park.2] */
-        sl_futex_wake(&f->thread_ready, 1);     /* the block is type-stable: a thread that has gone on is woken for nothing */
+        ready_thread(f);
         return;
     }
     if (w == NULL || w->rt != rt) {
@@ -171,7 +259,7 @@ void sl_ready_list(struct sl_fiber *first)
 
     for (struct sl_fiber *f = first, *next; f != NULL; f = next) {
         next = sl_load_relaxed(&f->next); /* the caller's list */
-        if (w == NULL || f->flags & SL_FIBER_THREAD || w->rt != f->scope->rt || w->rt->chaos) {
+        if (w == NULL || f->flags & SL_FIBER_THREAD || w->rt != f->rt || w->rt->chaos) {
             sl_ready(f);
         } else {
             sl_owner_add(&w->counters.wakes, 1);
@@ -188,8 +276,8 @@ void sl_spawn_ready(struct sl_fiber *f)
     struct sl_worker *w = sl_worker_here();
 
     sl_tsan_release(f);
-    if (w == NULL || w->rt != f->scope->rt)
-        sl_inject(f->scope->rt, f);
+    if (w == NULL || w->rt != f->rt)
+        sl_inject(f->rt, f);
     else
         run_next(w, f);
 }

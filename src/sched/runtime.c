@@ -4,7 +4,8 @@
  *   1  `draining` is set, a membarrier made, every worker's doorbell rung. A worker about to sleep adds up what was started and what has
  *      ended (sl_drain_check); the one that finds them equal wakes who waits.
  *   2  at the deadline the root scope is cancelled, on a worker; after drain_ns the fibers still there are listed: -EBUSY.
- *   3  no fiber is left: `stopping` is set, doorbells rung; workers leave their loops, give caches back, end; they are joined.
+ *   3  no fiber is left: `stopping` is set, doorbells rung; workers leave their loops, give caches back, end; they are joined, and then the
+ *      threads of the blocking pool, which may still be making ready what has ended since.
  *   4  the rings' polls of descriptor records are forgotten, rings and stacks go.
  * order [drain.1]: a worker counts `started` before the fiber can run, and `ended` (release) after it ran; the sum reads every `ended`
  * (acquire) first and every `started` after. Since a fiber is started before it ends, equal sums mean that between the two readings there
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #include <sley/obs.h>
+#include <sley/scope.h>
 #include <sley/time.h>
 
 #if defined(SL_ASAN) || defined(SL_TSAN)
@@ -36,20 +38,34 @@
 #endif
 #define WORKER_THREAD_STACK_MAX ((size_t)64 << 20)
 
-/* ---- log ---- */
+/* ---- hooks ---- */
 
 void sl_log(const sley_runtime *rt, const char *format, ...)
 {
-    char line[256];
+    char line[320];
     va_list args;
+    int n;
 
+    if (rt->options.on_log == NULL && !rt->log_stderr)
+        return;
+    n = snprintf(line, sizeof line, "%.64s: ", rt->options.name);
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    vsnprintf(line + n, sizeof line - (size_t)n, format, args);
     va_end(args);
     if (rt->options.on_log != NULL)
         rt->options.on_log(rt->options.ctx, line);
-    else if (rt->log_stderr)
-        fprintf(stderr, "%s: %s\n", rt->options.name, line);
+    else
+        fprintf(stderr, "%s\n", line);
+}
+
+void sl_report_error(const sley_runtime *rt, uint64_t fiber, const char *name, int error)
+{
+    if (rt->options.on_error != NULL)
+        rt->options.on_error(rt->options.ctx, fiber, name, error);
+    else if (fiber != 0)
+        sl_log(rt, "fiber %llu \"%s\" has ended with error %d, and nobody waits for it", (unsigned long long)fiber, name, -error);
+    else
+        sl_log(rt, "a fiber that nobody waits for could not be started: error %d", -error);
 }
 
 /* ---- a worker ---- */
@@ -221,13 +237,11 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rt->options = resolved;
     rt->chaos = chaos;
     rt->log_stderr = log_stderr;
-    rt->root.rt = rt;
-    rt->root.isolated = 1;
-    rt->errands.rt = rt;
-    rt->errands.isolated = 1;
+    sl_scope_init_root(&rt->root, rt);
+    sl_scope_init_root(&rt->errands, rt);
     rt->worker_count = resolved.workers;
-    sl_use_membarrier = sl_membarrier_ready();
     sl_idle_init(&rt->idle, rt->worker_count);
+    sl_blocking_init(&rt->blocking, resolved.blocking_threads_max, resolved.name);
     rt->stacks = sl_stack_pool_create(resolved.stack_bytes);
     rt->workers = calloc(rt->worker_count, sizeof(struct sl_worker *));
     rc = rt->stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
@@ -260,6 +274,7 @@ static void join_workers(sley_runtime *rt)
     ring_all(rt);
     for (unsigned i = 0; i < sl_load_relaxed(&rt->threads); i++)
         pthread_join(rt->workers[i]->pthread, NULL);
+    sl_blocking_stop(&rt->blocking);
     sl_fd_runtime_gone(rt);
     rt->state = SL_RT_STOPPED;
 }
@@ -295,7 +310,6 @@ static int start_locked(sley_runtime *rt)
         stop_running(rt, SLEY_NOW); /* what was submitted has perhaps begun */
         return rc;
     }
-    sl_log(rt, "%u workers, %s", rt->worker_count, rt->backend);
     return 0;
 }
 
@@ -308,6 +322,8 @@ int sley_runtime_start(sley_runtime *rt)
     pthread_mutex_lock(&rt->control);
     rc = start_locked(rt);
     pthread_mutex_unlock(&rt->control);
+    if (rc == 0)
+        sl_log(rt, "%u workers, %s", rt->worker_count, rt->backend);
     return rc;
 }
 
@@ -396,7 +412,7 @@ static bool wait_drained(sley_runtime *rt, sley_time deadline, bool until_cancel
 
 static int cancel_root(void *arg)
 {
-    sl_scope_cancel(arg);
+    sl_scope_cancel(arg, SL_CAUSE_CALL);
     return 0;
 }
 
@@ -417,7 +433,7 @@ static int stop_running(sley_runtime *rt, sley_time deadline)
     ring_all(rt);
     if (!wait_drained(rt, deadline, rt->run)) {
         if (sl_errand(rt, NULL, cancel_root, &rt->root) < 0)
-            sl_scope_cancel(&rt->root);
+            sl_scope_cancel(&rt->root, SL_CAUSE_CALL);
         if (!wait_drained(rt, sley_after(rt->options.drain_ns), false)) {
             list_who_is_left(rt);
             if (!rt->run) {
@@ -427,7 +443,7 @@ static int stop_running(sley_runtime *rt, sley_time deadline)
             wait_drained(rt, SLEY_FOREVER, false); /* sley_run's caller owns what the fibers use: it may not return before them */
         }
     }
-    sl_scope_cancel(&rt->root); /* the waits of attached threads end */
+    sl_scope_cancel(&rt->root, SL_CAUSE_CALL); /* the waits of attached threads end */
     join_workers(rt);
     return 0;
 }
@@ -458,7 +474,7 @@ static int stop_locked(sley_runtime *rt, sley_time deadline)
     if (rc < 0)
         return rc;
     if (rt->state == SL_RT_CREATED) {
-        sl_scope_cancel(&rt->root);
+        sl_scope_cancel(&rt->root, SL_CAUSE_CALL);
         rt->state = SL_RT_STOPPED;
     }
     return rt->state == SL_RT_STOPPED ? 0 : stop_running(rt, deadline);
@@ -466,6 +482,7 @@ static int stop_locked(sley_runtime *rt, sley_time deadline)
 
 int sley_runtime_stop(sley_runtime *rt, sley_time deadline)
 {
+    bool stopped;
     int rc;
 
     if (rt == NULL)
@@ -478,8 +495,14 @@ int sley_runtime_stop(sley_runtime *rt, sley_time deadline)
     if (sl_worker_here() != NULL)
         return -EDEADLK; /* it would block a worker, maybe one of its own */
     pthread_mutex_lock(&rt->control);
+    stopped = rt->state == SL_RT_STOPPED;
     rc = stop_locked(rt, deadline);
+    stopped = !stopped && rt->state == SL_RT_STOPPED; /* now */
     pthread_mutex_unlock(&rt->control);
+    if (rc == -EBUSY)
+        sl_log(rt, "not stopped: fibers that were told to stop have not");
+    else if (stopped)
+        sl_log(rt, "stopped");
     return rc;
 }
 
@@ -504,11 +527,15 @@ struct first {
     int      result;
 };
 
+/* The first fiber: what its function starts lives in a scope of its own, and with that the program has ended; what was put into the root
+ * scope is told to stop. */
 static int run_first(void *arg)
 {
     struct first *f = arg;
 
-    return f->result = f->fn(f->arg);
+    f->result = sley_scope_run(f->fn, f->arg, SLEY_FOREVER);
+    sl_scope_cancel(&sley_runtime_current()->root, SL_CAUSE_CALL);
+    return 0;
 }
 
 int sley_run(const sley_options *options, sley_fn *fn, void *arg)
@@ -525,13 +552,12 @@ int sley_run(const sley_options *options, sley_fn *fn, void *arg)
     if (rc < 0)
         return rc;
     rt->run = true;
-    rt->root.isolated = 0;
     rc = sley_runtime_start(rt);
     if (rc == 0) {
         rc = sley_runtime_submit(rt, run_first, &first);
         sley_runtime_stop(rt, SLEY_FOREVER);
         if (rc == 0)
-            rc = sl_load_acquire(&rt->root.error) != 0 ? sl_load_acquire(&rt->root.error) : first.result;
+            rc = first.result;
     }
     sley_runtime_destroy(rt);
     return rc;

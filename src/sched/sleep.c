@@ -1,6 +1,7 @@
 /* sleep.c - the clock and sleeping (sley/time.h). */
 #include "plat/cpu.h"
 #include "sched/park.h"
+#include "sched/sleep.h"
 
 #include <sley/time.h>
 
@@ -25,10 +26,10 @@ sley_time sley_after(sley_time wait_ns)
     return wait_ns >= SLEY_FOREVER - now ? SLEY_FOREVER : now + wait_ns;
 }
 
-static int sleep_until(sley_time when)
+int sl_sleep_until(sley_time when, enum sl_wait_kind kind)
 {
     struct sl_fiber *f = sl_current();
-    int rc = sl_wait_begin(f, when, SL_WAIT_SLEEP, NULL);
+    int rc = sl_wait_begin(f, when, kind, NULL);
 
     if (rc < 0)
         return rc;
@@ -46,12 +47,12 @@ int sley_sleep_until(sley_time when)
 
     if (rc < 0)
         return rc;
-    return when == SLEY_NOW ? (sl_cancelled(sl_current()) ? -ECANCELED : 0) : sleep_until(when);
+    return when == SLEY_NOW ? (sl_cancelled(sl_current()) ? -ECANCELED : 0) : sl_sleep_until(when, SL_WAIT_SLEEP);
 }
 
 int sley_sleep(sley_time wait_ns)
 {
     if (wait_ns <= 0)
         return sl_cancelled(sl_current()) ? -ECANCELED : 0;
-    return sleep_until(sley_after(wait_ns));
+    return sl_sleep_until(sley_after(wait_ns), SL_WAIT_SLEEP);
 }

@@ -1,4 +1,5 @@
 /* thread.c - plain threads: a control block for one that waits, made at its first wait, given back when the thread ends. */
+#include "sched/local.h"
 #include "sched/worker.h"
 
 #include <pthread.h>
@@ -25,6 +26,9 @@ static void thread_ends(void *arg)
 {
     struct sl_thread *t = arg;
 
+    sl_locals_thread_ends(t); /* the drops may call the library */
+    if (t->rt != NULL) /* it should have detached; its block may not stay in the runtime's list */
+        sl_scope_leave(&t->rt->root, t->current);
     sl_thread_local_self = NULL;
     sl_fiber_free(NULL, t->current);
     free(t);
@@ -48,6 +52,7 @@ struct sl_thread *sl_self_create(void)
     sl_store_relaxed(&f->timer.deadline, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.key, SL_TIME_NONE);
     sl_store_relaxed(&f->timer.heap, 0);
+    f->timer.kind = SL_TIMER_FIBER;
     t->current = f;
     pthread_once(&end_once, make_key);
     pthread_setspecific(end_key, t);
@@ -64,7 +69,9 @@ int sley_runtime_attach(sley_runtime *rt)
     if (t->rt != NULL)
         return -EALREADY;
     t->rt = rt;
+    t->current->rt = rt;
     t->current->scope = &rt->root;
+    sl_scope_enter(&rt->root, t->current); /* so that its stop reaches this thread */
     return 0;
 }
 
@@ -72,9 +79,11 @@ void sley_runtime_detach(void)
 {
     struct sl_thread *t = sl_self_or_null();
 
-    if (t == NULL || t->worker != NULL)
+    if (t == NULL || t->worker != NULL || t->rt == NULL)
         return;
+    sl_scope_leave(&t->rt->root, t->current);
     t->rt = NULL;
+    t->current->rt = NULL;
     t->current->scope = &sl_scope_nowhere;
 }
 

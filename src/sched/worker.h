@@ -12,6 +12,7 @@
 #include "ctx/stack.h"
 #include "event/ring.h"
 #include "plat/self.h"
+#include "sched/blocking.h"
 #include "sched/deque.h"
 #include "sched/idle.h"
 #include "sched/next.h"
@@ -76,9 +77,10 @@ struct sley_runtime {
     _Atomic(unsigned)      threads;      /* of them running, the first ones; grows at the start */
     struct sl_worker     **workers;
     struct sl_stack_pool  *stacks;
+    struct sl_blocking     blocking;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
     bool                   sync_cancel;  /* the kernel's REGISTER_SYNC_CANCEL */
-    bool                   run;          /* made by sley_run: the root scope is an ordinary one */
+    bool                   run;          /* made by sley_run: it stops when its first fiber has ended */
     bool                   log_stderr;
     int                    state;        /* enum sl_runtime_state; under `control` */
     pthread_mutex_t        control;      /* create, start, stop, destroy; never taken on a fiber */
@@ -118,6 +120,8 @@ bool sl_next_look(struct sl_worker *w, struct sl_worker *victim);
 /* timeout.c */
 void sl_timers_expire(struct sl_worker *w, struct sl_timer_heap *h, int64_t now); /* the fibers go to w */
 void sl_timer_forget(struct sl_fiber *f); /* the fiber ends: out of its heap */
+/* A scope's, under its lock: in w's heap, or in none. *ring: after the unlock w must be woken for it. 0; -ENOMEM. */
+int sl_timer_move(struct sl_worker *w, struct sl_timer *t, sley_time when, bool *ring);
 
 /* op.c */
 bool sl_reap(struct sl_worker *w, struct sl_worker *of);     /* reap the ring of `of`, unless somebody else does; true: something came */
@@ -130,10 +134,14 @@ void sl_ring_cancel(struct sl_worker *of, uint64_t user_data); /* anybody, no lo
 /* runtime.c */
 void sl_drain_check(struct sley_runtime *rt); /* tell who waits for it if no fiber is left */
 void sl_runtime_news(struct sley_runtime *rt); /* who waits for the end of rt shall look again */
+/* The hooks. Called without any lock: they may call the library. */
 void sl_log(const struct sley_runtime *rt, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sl_report_error(const struct sley_runtime *rt, uint64_t fiber, const char *name, int error); /* fiber 0: it could not be started */
 
 /* go.c */
 int sl_go(struct sl_scope *scope, sley_fn *fn, void *arg);
+int sl_go_copy(struct sl_scope *scope, sley_fn *fn, const void *arg, size_t bytes);
+int sl_go_here(sley_fn *fn, void *arg); /* in the current scope, which is not told if it fails */
 /* Start fn(arg) as a fiber of the library's own, pinned to `where`; NULL: anywhere. */
 int sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
 

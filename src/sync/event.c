@@ -3,6 +3,7 @@
  * order [event.1]: what was written before a set is seen by who reads 1 from sley_event_is_set; waiters get it from the lock. That
  * call takes no lock, so its 1 says nothing about the setter having left the event. */
 #include "base/assert.h"
+#include "sync/arms.h"
 #include "sync/gate.h"
 
 #include <sley/sync.h>
@@ -50,3 +51,41 @@ void sley_event_fini(sley_event *e)
 {
     SLEY_ASSERT(e == NULL || !sl_gate_is_waited_for(gate_of(e)), "sley_event_fini", "somebody waits for the event");
 }
+
+/* ---- as an arm of a select ---- */
+
+static bool arm_ready(struct sl_wait_node *n)
+{
+    return sl_gate_is_open(n->object, SL_OPEN_ABOVE_ZERO);
+}
+
+static enum sl_armed arm(struct sl_wait_node *n, struct sl_fiber *f, enum sl_arm_mode mode)
+{
+    enum sl_armed armed = SL_ARMED_DONE;
+    struct sl_gate *g = n->object;
+
+    sl_lock_acquire(&g->lock);
+    if (!sl_gate_is_open(g, SL_OPEN_ABOVE_ZERO)) {
+        armed = mode == SL_ARM_TRY ? SL_ARMED_NOT_YET : SL_ARMED_LINKED;
+        if (mode == SL_ARM_LINK)
+            sl_gate_link(g, n);
+    } else if (mode == SL_ARM_LINK && !sl_claim_self(f)) {
+        armed = SL_ARMED_LOST;
+    } else {
+        n->result = 0;
+    }
+    sl_lock_release(&g->lock);
+    return armed;
+}
+
+static void disarm(struct sl_wait_node *n)
+{
+    struct sl_gate *g = n->object;
+
+    sl_lock_acquire(&g->lock);
+    if (sl_node_linked(n))
+        sl_wait_list_remove(&g->waiters, n);
+    sl_lock_release(&g->lock);
+}
+
+const struct sl_arm_ops sl_event_arm = { arm_ready, arm, disarm, NULL };

@@ -1,12 +1,12 @@
 /* gate.h - what event and wait group have in common: a number, whose change opens a gate for all who wait.
  *
  *   G1  Number and list change under the lock. A waiter links itself only while the gate is shut.
- *   G2  `openings` counts how often it was opened; a node's `count` is that number when it was linked. An opening wakes the nodes
- *       below its own number: who came after the gate was shut again waits for the next one, even if that was while the opener still
+ *   G2  `openings` counts how often it was opened; a node's `result` is that number when it was linked. An opening wakes the nodes
+ *       older than itself: who came after the gate was shut again waits for the next one, even if that was while the opener still
  *       woke the others.
- *   G3  The list is FIFO, so the nodes below a number are at its head.
- *   G4  The opener's last access is its last unlock, and every wait that returned 0 has held the lock after it or was made ready after
- *       it. So the object may be freed as soon as nobody waits any more.
+ *   G3  The list is FIFO, so the nodes older than an opening are at its head.
+ *   G4  The opener's last access is its last unlock, and one that it has claimed is made ready only after that (W1); who else returned 0
+ *       has held the lock. So the object may be freed as soon as nobody waits any more.
  *
  * Rejected: a wait that returns on a load of the number, without the lock. The opener may be between its store and its unlock, which
  * would then write into freed memory. And a list detached as a whole by the opener: a waiter whose time has passed could not
@@ -22,7 +22,7 @@
 struct sl_gate { /* zeroed memory is valid */
     struct sl_lock      lock;
     _Atomic(int32_t)    number;   /* without the lock a hint, wrong in either direction */
-    uint64_t            openings; /* G2 */
+    uint32_t            openings; /* G2; wraps */
     struct sl_wait_list waiters;
 };
 
@@ -33,6 +33,12 @@ enum sl_gate_open { SL_OPEN_AT_ZERO, SL_OPEN_ABOVE_ZERO };
 static inline bool sl_gate_is_open(const struct sl_gate *g, enum sl_gate_open open)
 {
     return (sl_load_relaxed(&g->number) > 0) == (open == SL_OPEN_ABOVE_ZERO); /* hint, or under the lock */
+}
+
+static inline void sl_gate_link(struct sl_gate *g, struct sl_wait_node *n) /* under the lock */
+{
+    n->result = (int32_t)g->openings;
+    sl_wait_list_push(&g->waiters, n);
 }
 
 /* 0; -EINVAL, -ETIMEDOUT, -ECANCELED, -ENOMEM. Inlined, so that only the public call stands above sl_park. */
@@ -46,6 +52,9 @@ sl_gate_wait(struct sl_gate *g, enum sl_gate_open open, enum sl_wait_kind kind, 
 
     if (g == NULL || sl_deadline_check(deadline) < 0)
         return -EINVAL;
+    f = sl_current();
+    if (sl_streak_cancelled(f))
+        return -ECANCELED;
     if (sl_gate_is_open(g, open)) { /* hint; G4 */
         bool is_open;
         sl_lock_acquire(&g->lock);
@@ -54,7 +63,6 @@ sl_gate_wait(struct sl_gate *g, enum sl_gate_open open, enum sl_wait_kind kind, 
         if (is_open)
             return 0;
     }
-    f = sl_current();
     if ((rc = sl_wait_begin(f, deadline, kind, g)) < 0)
         return rc;
     sl_lock_acquire(&g->lock);
@@ -64,34 +72,39 @@ sl_gate_wait(struct sl_gate *g, enum sl_gate_open open, enum sl_wait_kind kind, 
         sl_lock_release(&g->lock);
         return rc;
     }
-    node = (struct sl_wait_node){ .fiber = f, .sequence = sl_wait_sequence(f), .count = g->openings };
-    sl_wait_list_push(&g->waiters, &node);
+    sl_node_init(&node, f);
+    sl_gate_link(g, &node);
     why = sl_park(&g->lock);
     if (why == SL_ARM_EVENT)
         return 0;
     sl_lock_acquire(&g->lock);
-    if (node.linked)
+    if (sl_node_linked(&node))
         sl_wait_list_remove(&g->waiters, &node);
     sl_lock_release(&g->lock);
     return why == SL_ARM_TIMEOUT ? -ETIMEDOUT : -ECANCELED;
 }
 
-/* The lock is held and is released: wake everybody who waited before, SL_WAKE_ALL_BATCH a hold. */
+/* The lock is held and is released: wake everybody who waited before. */
 static inline void sl_gate_opened(struct sl_gate *g)
 {
-    uint64_t opening = ++g->openings;
+    uint32_t opening = ++g->openings;
+    struct sl_woken woken = { NULL, NULL };
 
     for (;;) {
-        struct sl_woken woken = { NULL, NULL };
+        struct sl_wait_node *n;
         unsigned room = SL_WAKE_ALL_BATCH;
-        bool done = sl_wake_some(&g->waiters, opening, SL_ARM_EVENT, &room, &woken);
+        bool more;
 
+        while ((more = (n = g->waiters.head) != NULL && (int32_t)(opening - (uint32_t)n->result) > 0) && room > 0) /* G3 */
+            if (sl_wake_node(&g->waiters, n, &room, &woken))
+                n->result = 0;
         sl_lock_release(&g->lock);
-        sl_woken_ready(&woken);
-        if (done)
-            return;
+        if (!more)
+            break;
+        sl_woken_ready_but_last(&woken);
         sl_lock_acquire(&g->lock);
     }
+    sl_woken_ready(&woken);
 }
 
 static inline bool sl_gate_is_waited_for(struct sl_gate *g)

@@ -1,53 +1,52 @@
-/* wake.h - waiters that were claimed under an object's lock, on their way to being ready after it.
+/* wake.h - claiming many waiters of an object, a bounded number a hold of its lock.
  *
- * Between claim and sl_ready a fiber is in no queue, so its `next` is the claimer's (F2); a list of them needs no memory. */
+ *   W1  Between two holds the object must still be there, although everybody who has been woken may free it. So the waiter that was claimed
+ *       last is kept back until the next hold, or the end: it is inside its wait, and who frees an object sees to it that nobody is. */
 #ifndef SL_WAKE_H
 #define SL_WAKE_H
 
 #include "sched/park.h"
 
-struct sl_woken {
-    struct sl_fiber *first, *last;
-};
-
-static inline void sl_woken_add(struct sl_woken *w, struct sl_fiber *f)
-{
-    if (w->first == NULL)
-        w->first = f;
-    else
-        sl_store_relaxed(&w->last->next, f); /* the claimer's alone */
-    w->last = f;
-}
-
-/* After the unlock: one waiter was handed something and runs next, several get in line. */
-static inline void sl_woken_ready(const struct sl_woken *w)
-{
-    if (w->first == NULL)
-        return;
-    if (w->first == w->last) {
-        sl_ready(w->first);
-    } else {
-        sl_store_relaxed(&w->last->next, NULL); /* the claimer's alone */
-        sl_ready_list(w->first);
-    }
-}
-
-/* Under the lock: claim and unlink at most *room waiters from the head of l whose `count` is below `limit`. Those that time or a
- * cancel has claimed are unlinked, and cost no room. True: l holds no more of them. */
-static inline bool sl_wake_some(struct sl_wait_list *l, size_t limit, unsigned arm, unsigned *room, struct sl_woken *w)
+/* Under the lock: claim and unlink at most *room waiters from the head of l, and tell them 0. Those that time or a cancel has claimed are
+ * unlinked, and cost no room. True: l is empty. */
+static inline bool sl_wake_some(struct sl_wait_list *l, unsigned arm, unsigned *room, struct sl_woken *w)
 {
     struct sl_wait_node *n;
 
-    while ((n = l->head) != NULL && n->count < limit) {
+    while ((n = l->head) != NULL) {
         if (*room == 0)
             return false;
-        if (sl_claim(n, arm)) {
-            sl_woken_add(w, n->fiber);
+        if (sl_claim(n, arm, w)) {
+            n->result = 0;
             --*room;
         }
         sl_wait_list_remove(l, n);
     }
     return true;
+}
+
+/* The same for one node: true: it was claimed, and its waiter has left for good, or waits to be made ready (then it costs room). */
+static inline bool sl_wake_node(struct sl_wait_list *l, struct sl_wait_node *n, unsigned *room, struct sl_woken *w)
+{
+    bool claimed = sl_claim(n, SL_ARM_EVENT, w);
+
+    if (claimed)
+        *room -= w->last == n->fiber; /* others do not wait yet, and cannot be kept back */
+    sl_wait_list_remove(l, n);
+    return claimed;
+}
+
+/* After the unlock, when there are more to come: all but the one claimed last (W1). */
+static inline void sl_woken_ready_but_last(struct sl_woken *w)
+{
+    struct sl_woken most = { w->first, w->first };
+
+    if (w->first == w->last)
+        return;
+    while (sl_load_relaxed(&most.last->next) != w->last) /* the claimer's alone */
+        most.last = sl_load_relaxed(&most.last->next);   /* the same */
+    w->first = w->last;
+    sl_woken_ready(&most);
 }
 
 #endif

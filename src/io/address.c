@@ -1,0 +1,85 @@
+/* address.c - see address.h. */
+#include "io/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+int sl_address_port(const char *text)
+{
+    int port = 0;
+
+    if (*text == '\0')
+        return -EINVAL;
+    for (; *text != '\0'; text++) {
+        if (*text < '0' || *text > '9')
+            return -EINVAL;
+        port = port * 10 + (*text - '0');
+        if (port > 65535)
+            return -EINVAL;
+    }
+    return port;
+}
+
+static int parse_local(const char *path, struct sl_address *a)
+{
+    size_t bytes = strlen(path);
+
+    /* A path keeps its NUL; an abstract name is all its bytes, with a NUL in the place of '@'. */
+    if (bytes == 0 || bytes >= sizeof(a->local.sun_path) || strcmp(path, "@") == 0)
+        return -EINVAL;
+    a->local.sun_family = AF_UNIX;
+    memcpy(a->local.sun_path, path, bytes + 1);
+    a->bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + bytes + 1);
+    if (path[0] == '@') {
+        a->local.sun_path[0] = '\0';
+        a->bytes--;
+    }
+    return 0;
+}
+
+int sl_address_parse(const char *text, struct sl_address *a)
+{
+    const char *colon;
+    char host[INET6_ADDRSTRLEN];
+    size_t host_bytes;
+    int port;
+
+    memset(a, 0, sizeof(*a));
+    if (text == NULL)
+        return -EINVAL;
+    if (strncmp(text, "unix:", 5) == 0)
+        return parse_local(text + 5, a);
+
+    colon = strrchr(text, ':');
+    if (colon == NULL || (port = sl_address_port(colon + 1)) < 0)
+        return -EINVAL;
+    host_bytes = (size_t)(colon - text);
+    if (host_bytes > 2 && text[0] == '[' && colon[-1] == ']') {
+        text++;
+        host_bytes -= 2;
+        a->any.sa_family = AF_INET6;
+    } else {
+        a->any.sa_family = AF_INET;
+    }
+    if (host_bytes == 0 || host_bytes >= sizeof(host))
+        return -EINVAL;
+    memcpy(host, text, host_bytes);
+    host[host_bytes] = '\0';
+
+    if (a->any.sa_family == AF_INET && strcmp(host, "*") == 0) {
+        a->v6.sin6_family = AF_INET6; /* in6addr_any is all zeroes */
+        a->everywhere = true;
+    } else if (inet_pton(a->any.sa_family, host, a->any.sa_family == AF_INET ? (void *)&a->v4.sin_addr : (void *)&a->v6.sin6_addr) != 1) {
+        return -EINVAL;
+    }
+    if (a->any.sa_family == AF_INET6) {
+        a->v6.sin6_port = htons((uint16_t)port);
+        a->bytes = sizeof(a->v6);
+    } else {
+        a->v4.sin_port = htons((uint16_t)port);
+        a->bytes = sizeof(a->v4);
+    }
+    return 0;
+}

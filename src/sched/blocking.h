@@ -1,0 +1,29 @@
+/* blocking.h - the pool of threads behind sley_blocking: one a runtime, threads made on demand. */
+#ifndef SL_BLOCKING_H
+#define SL_BLOCKING_H
+
+#include "base/lock.h"
+#include "sched/node.h"
+
+struct sley_runtime;
+struct sl_pool_thread;
+
+struct sl_blocking { /* all under the lock but what says otherwise */
+    struct sl_lock         lock;
+    uint32_t               threads_max; /* fixed */
+    int64_t                idle_ns;     /* after which a thread without a job leaves; fixed but in tests */
+    const char            *name;        /* of the runtime, for the threads' names; fixed */
+    struct sl_wait_list    queue;       /* jobs that no thread has taken; B1 */
+    struct sl_pool_thread *idle;        /* the one that went idle last stands first */
+    struct sl_pool_thread *ended;       /* the one that left last: still to be joined */
+    uint32_t               made;        /* threads ever, for their names */
+    _Atomic(uint32_t)      threads;     /* that are there or being made; written under the lock */
+    _Atomic(uint64_t)      calls;       /* begun */
+};
+
+void sl_blocking_init(struct sl_blocking *p, uint32_t threads_max, const char *name);
+
+/* No fiber is left: let the threads end, and join them. */
+void sl_blocking_stop(struct sl_blocking *p);
+
+#endif
