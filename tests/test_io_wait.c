@@ -156,6 +156,43 @@ static void a_poll_is_ended_while_its_runtime_goes(void **state)
         fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
 }
 
+/* A thread that belongs to a runtime and never waits, because what it asks for is always there, hears of the runtime's stop all the same. */
+static struct {
+    sley_runtime *rt;
+    _Atomic(int) calls;
+    int result;
+} busy;
+
+static void *never_wait(void *arg)
+{
+    int file = *(int *)arg;
+
+    if (sley_runtime_attach(busy.rt) != 0)
+        return NULL;
+    while ((busy.result = sley_fd_wait(file, POLLIN, busy.calls % 3 ? SLEY_FOREVER : SLEY_NOW)) == POLLIN)
+        busy.calls++;
+    sley_runtime_detach();
+    return NULL;
+}
+
+static void stopping_a_runtime_reaches_threads_that_never_wait(void **state)
+{
+    pthread_t thread;
+    int file = make_file("busy", "x", 1);
+
+    busy.calls = 0;
+    assert_int_equal(sley_runtime_create(&busy.rt, NULL), 0);
+    assert_int_equal(sley_runtime_start(busy.rt), 0);
+    assert_int_equal(pthread_create(&thread, NULL, never_wait, &file), 0);
+    while (busy.calls == 0)
+        sched_yield();
+    assert_int_equal(sley_runtime_stop(busy.rt, SLEY_NOW), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(busy.result, -ECANCELED);
+    sley_runtime_destroy(busy.rt);
+    assert_int_equal(sley_close(file), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +203,7 @@ int main(void)
         PLAYED(fd_wait_on_what_is_no_descriptor),
         PLAYED(fd_waits_for_different_events_take_turns),
         cmocka_unit_test(a_poll_is_ended_while_its_runtime_goes),
+        cmocka_unit_test(stopping_a_runtime_reaches_threads_that_never_wait),
     };
 
     return cmocka_run_group_tests_name("io_wait", tests, make_temp_dir, remove_temp_dir);

@@ -54,7 +54,7 @@ void *__real_calloc(size_t n, size_t bytes);
 void *__real_realloc(void *old, size_t bytes);
 void *__real_aligned_alloc(size_t alignment, size_t bytes);
 void __real_free(void *p);
-void *__real_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 int __real_eventfd(unsigned count, int flags);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 
@@ -63,7 +63,7 @@ void *__wrap_calloc(size_t n, size_t bytes);
 void *__wrap_realloc(void *old, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 void __wrap_free(void *p);
-void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset);
 int __wrap_eventfd(unsigned count, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
 
@@ -103,13 +103,13 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
-void *__wrap_mmap(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
+void *__wrap_mmap64(void *at, size_t bytes, int prot, int flags, int fd, off_t offset)
 {
     if (must_fail()) {
         errno = ENOMEM;
         return MAP_FAILED;
     }
-    return __real_mmap(at, bytes, prot, flags, fd, offset);
+    return __real_mmap64(at, bytes, prot, flags, fd, offset);
 }
 
 int __wrap_eventfd(unsigned count, int flags)

@@ -45,7 +45,7 @@ static int is_quiet(sley_mutex *m)
 {
     struct sl_mutex *in = sl_mutex_of(m);
 
-    return in->owner == NULL && in->waiting == 0 && !in->woken && in->waiters.head == NULL && in->waiters.tail == NULL;
+    return in->owner == NULL && in->waiting == SL_MUTEX_NOBODY && !in->woken && in->waiters.head == NULL && in->waiters.tail == NULL;
 }
 
 SCENARIO(mutex_of_zeroed_memory_is_unlocked)

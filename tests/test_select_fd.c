@@ -657,10 +657,15 @@ static int never_wait(void *arg)
 {
     uint64_t message = 0;
     sley_chan *full = sley_chan_create(sizeof message, 1);
-    int sv[2], rc = 0, sent = 0;
+    int sv[2], rc = 0, sent = 0, high;
     sley_case on[2];
 
     make_pair(sv, SOCK_STREAM);
+    high = fcntl(sv[0], F_DUPFD_CLOEXEC, 5 * SL_RECORD_CHUNK); /* nobody has used such a number before */
+    if (high >= 0) {
+        close(sv[0]);
+        sv[0] = high;
+    }
     on[0] = sley_case_fd(sv[0], POLLIN);
     on[1] = sley_case_recv(full, &message);
     for (int i = 0; rc != 1000; i++) {

@@ -145,7 +145,6 @@ SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time 
             sl_wait_end(f);
             return rc;
         }
-        f->streak = 0;
         rc = sl_op_park(f, op);
         if (__builtin_expect(rc != -EINTR, 1))
             return rc;

@@ -77,12 +77,16 @@ static void cut_and_wait(struct sl_fiber *f, struct sl_record *r, int fd, uint32
     for (;;) {
         int rc = sl_wait_begin(f, SLEY_FOREVER, SL_WAIT_CLOSE, r);
 
-        sl_assert(rc == 0);
-        (void)rc;
         sl_lock_acquire(&r->lock);
         if (sl_load_relaxed(&r->generation) != generation || sl_record_is_idle(r)) { /* under the lock */
-            sl_wait_end(f);
+            if (rc == 0)
+                sl_wait_end(f);
             break;
+        }
+        if (rc < 0) { /* in a forked child nobody waits: the calls are about to end */
+            sl_lock_release(&r->lock);
+            sl_thread_yield();
+            continue;
         }
         sl_node_init(&node, f);
         sl_wait_list_push(&r->waiters, &node);

@@ -7,7 +7,7 @@
  *       So it is lost with no wait that ends otherwise, and is in nobody's hands in between.
  *   S2  `rounds` counts what has come and what was given; given_at says in which round a signal was given last. Every wait knows the round
  *       in which it began, and a node the one in which it was last looked at: what was given since is for it too. So a wait that
- *       looks again, or a select that starts over, has missed nothing; and who is woken twice gets one signal.
+ *       looks again, or a select that starts over, has missed nothing.
  *   S3  The list is sorted by these rounds: who joins it has just been looked at, and who is looked at in vain goes to its end. So
  *       whoever hands out works from the head until a node of the present round stands there, SL_WAKE_ALL_BATCH a hold, and several may.
  *   S4  While a fiber is in the list the bell is polled in some ring, or the end of that poll is on its way to sl_signal_poll_done.

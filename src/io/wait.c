@@ -227,10 +227,14 @@ static void lock_record(const struct sl_wait_node *n, struct sl_record *r)
 }
 
 /* A fiber has looked in vain, and no poll was armed: W1. */
-static void looked_in_vain(const struct sl_wait_node *n, struct sl_record *r)
+static void looked_in_vain(const struct sl_wait_node *n)
 {
-    uint8_t looks = sl_load_relaxed(&r->looks); /* hint */
+    int error;
+    struct sl_record *r = sl_record_at(fd_of(n), &error);
+    uint8_t looks = r != NULL ? sl_load_relaxed(&r->looks) : 0; /* hint */
 
+    if (r == NULL)
+        return;
     sl_store_relaxed(&r->looks, (uint8_t)(looks + 1 < SL_LOOKS_MAX ? looks + 1 : 0)); /* hint */
     if (looks + 1 < SL_LOOKS_MAX)
         return;
@@ -260,8 +264,8 @@ static bool fd_ready(struct sl_wait_node *n)
     seen = sl_poll_now(fd_of(n), events_of(n));
     n->next = (struct sl_wait_node *)(intptr_t)seen; /* W3 */
     n->result |= LOOKED;
-    if (seen == 0 && r != NULL && !covered && !on_thread)
-        looked_in_vain(n, r);
+    if (seen == 0 && !covered && !on_thread)
+        looked_in_vain(n);
     return seen != 0;
 }
 

@@ -77,7 +77,7 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     sl_store_relaxed(&f->parked_ms, (uint32_t)(w->now / 1000000));
     sl_switch_away(w, f, arrive_with_kernel, f);
     word = sl_load_acquire(&f->word); /* [park.2] */
-    f->streak = 0;
+    sl_streak_end(f);
     sl_wait_end(f);
     if (__builtin_expect(f->op_result <= -RESTART_FIRST && f->op_result >= -RESTART_LAST, 0))
         f->op_result = -EINTR;

@@ -94,6 +94,13 @@ static inline bool sl_cancel_is_due(const struct sl_fiber *f)
     return sl_load_relaxed(&f->scope->cancelled) && sl_load_relaxed(&f->shields) == 0; /* [cancel.1] as above; own */
 }
 
+/* A wait that could have been cancelled has ended: the count begins anew. */
+static inline void sl_streak_end(struct sl_fiber *f)
+{
+    if (__builtin_expect(sl_load_relaxed(&f->shields) == 0, 1)) /* own */
+        f->streak = 0;
+}
+
 /* Asked at the beginning of a call that may not have to wait: the 64th in a row notices a cancel all the same. */
 static inline bool sl_streak_cancelled(struct sl_fiber *f)
 {

@@ -32,7 +32,7 @@ static inline __attribute__((always_inline)) unsigned unpark(struct sl_fiber *f)
     uint64_t word = sl_load_acquire(&f->word);
 
     sl_tsan_acquire(f); /* [park.2] */
-    f->streak = 0;
+    sl_streak_end(f);
     sl_wait_end(f);
     if (__builtin_expect(SL_WORD_ARM(word) == SL_ARM_CANCEL, 0))
         sl_scope_note_cut(f);

@@ -3,11 +3,9 @@
  *
  *   X1  `owner` goes from NULL to a fiber by compare-and-swap, and away from a fiber by that fiber's store. A hand-over stores the next
  *       owner, who was claimed before: so there is never an owner that does not know it.
- *   X2  `waiting` is set while a node is linked or `woken` is set. It, `woken` and the list change under the lock.
- *   X3  Who sets `waiting` makes a membarrier, without the lock, and then looks again, with the lock, before it does anything else: if nobody
- *       owns the mutex it takes it; if the owner's unlock may still be a quick one (below), it looks again later. So when somebody
- *       is linked, either the owner's unlock goes through the lock and finds the node, or somebody who is on his way to look takes
- *       the mutex, or finds such an owner. A waiter links itself only after such a look of its own.
+ *   X2  `waiting` is not NOBODY while a node is linked or `woken` is set. It, `woken`, `episode` and the list change under the lock.
+ *   X3  A fiber links itself only if `waiting` is SETTLED, somebody owns the mutex, and that owner's unlock cannot be a quick one any more
+ *       (below). So every unlock from then on goes through the lock and finds the node.
  *   X4  `woken`: one waiter at most is on its way to compete. It looks under the lock: either it takes the mutex, or it links itself at the
  *       front again, with the time at which it began to wait. Until it has looked no other is woken; the mutex may be free meanwhile.
  *   X5  A claim that fails says that the waiter's time has passed; the node is unlinked and the next one tried. Claims come before `owner`
@@ -17,9 +15,9 @@
  *       unlocked it before: provided, of course, that nobody is in a call to lock it.
  *
  * The quick unlock, and who comes to wait:
- *     unlock: own block: "I unlock m" [mutex.2]; compiler barrier; waiting is 0? owner = NULL; own block: "no more" [mutex.3]
- *     waiter: lock; waiting = 1; unlock the lock; membarrier; lock; waiting is still 1? o = owner; o's block does not say "I unlock m";
- *             owner is still o: link and park
+ *     unlock: own block: "I unlock m" [mutex.2]; compiler barrier; waiting is NOBODY? owner = NULL; own block: "no more" [mutex.3]
+ *     waiter: under the lock: waiting = ASKED; unlock the lock; membarrier; lock; waiting = SETTLED;
+ *             o = owner; o's block does not say "I unlock m"; owner is still o: link and park
  * Control blocks are never unmapped, so the waiter may look into o's whatever has become of o.
  * order [mutex.2]: the membarrier falls somewhere into the owner's instructions. If it falls before the look at `waiting`, that look sees
  * the waiter, and the unlock goes through the lock. If behind, the block's "I unlock m" came before too, and the waiter sees it, or
@@ -30,8 +28,11 @@
  * order [mutex.1]: what was done under the mutex is released by the store of `owner`; the next one's compare-and-swap acquires it. After a
  * hand-over it comes by [park.2].
  *
+ * ASKED and SETTLED: only who has made a barrier since `waiting` left NOBODY for the last time (`episode`) may say SETTLED. A waiter that
+ * finds ASKED makes a barrier of its own. So no parked waiter depends on one that is still on its way to look.
+ *
  * Unlock while somebody waits: lock; the oldest has waited long: it is the owner. Otherwise owner = NULL, and if none is woken, the oldest
- * is. If nobody is left: waiting = 0, unlock the lock, and once more from the start: after owner = NULL nothing may be touched.
+ * is. If nobody is left: waiting = NOBODY, unlock the lock, and once more from the start: after owner = NULL nothing may be touched.
  *
  * Rejected: owner and waiting in one word and a compare-and-swap in unlock: twice the price. A second look at `waiting` behind the
  * store of `owner`: by then somebody may have locked, unlocked and freed the mutex. A restartable sequence (rseq) around look and store:
@@ -76,8 +77,28 @@ static bool spin(struct sl_mutex *m, struct sl_fiber *f)
     return sl_mutex_try(m, f);
 }
 
+/* Called and returns with the lock held: waiting is SETTLED, unless somebody has cleared it meanwhile. */
+static void settle(struct sl_mutex *m)
+{
+    uint32_t episode;
+
+    if (sl_load_relaxed(&m->waiting) == SL_MUTEX_NOBODY) { /* under the lock */
+        m->episode++;
+        sl_store_relaxed(&m->waiting, SL_MUTEX_ASKED); /* [mutex.2] */
+    }
+    episode = m->episode;
+    sl_lock_release(&m->lock);
+    if (sl_use_membarrier)
+        sl_membarrier(); /* [mutex.2] heavy side */
+    else
+        sl_fence_seq_cst(); /* [mutex.2] */
+    sl_lock_acquire(&m->lock);
+    if (m->episode == episode && sl_load_relaxed(&m->waiting) == SL_MUTEX_ASKED) /* under the lock */
+        sl_store_relaxed(&m->waiting, SL_MUTEX_SETTLED); /* under the lock */
+}
+
 /* Called and returns with the lock held. true: the mutex is f's. false: f may link itself (X3). */
-static bool take_or_wait(struct sl_mutex *m, struct sl_fiber *f)
+static bool take_or_settle(struct sl_mutex *m, struct sl_fiber *f)
 {
     for (;;) {
         struct sl_fiber *owner = sl_load_relaxed(&m->owner); /* looked at again below */
@@ -85,14 +106,8 @@ static bool take_or_wait(struct sl_mutex *m, struct sl_fiber *f)
         if (owner == NULL) {
             if (sl_mutex_try(m, f))
                 return true;
-        } else if (!sl_load_relaxed(&m->waiting)) { /* under the lock */
-            sl_store_relaxed(&m->waiting, 1); /* [mutex.2] */
-            sl_lock_release(&m->lock);
-            if (sl_use_membarrier)
-                sl_membarrier(); /* [mutex.2] heavy side */
-            else
-                sl_fence_seq_cst(); /* [mutex.2] */
-            sl_lock_acquire(&m->lock);
+        } else if (sl_load_relaxed(&m->waiting) != SL_MUTEX_SETTLED) { /* under the lock */
+            settle(m);
         } else if (sl_load_acquire(&owner->wait_object) == sl_mutex_mark(m)) { /* [mutex.2] [mutex.3] */
             sl_lock_release(&m->lock);
             sl_cpu_relax();
@@ -108,7 +123,7 @@ static bool take_or_wait(struct sl_mutex *m, struct sl_fiber *f)
 static void clear_waiting(struct sl_mutex *m)
 {
     if (m->waiters.head == NULL && !m->woken)
-        sl_store_relaxed(&m->waiting, 0); /* under the lock */
+        sl_store_relaxed(&m->waiting, SL_MUTEX_NOBODY); /* under the lock */
 }
 
 int sl_mutex_lock_slow(struct sl_mutex *m, struct sl_fiber *f, sley_time deadline)
@@ -131,7 +146,7 @@ int sl_mutex_lock_slow(struct sl_mutex *m, struct sl_fiber *f, sley_time deadlin
         if (rc < 0 && !was_woken)
             break;
         sl_lock_acquire(&m->lock);
-        taken = rc < 0 ? sl_mutex_try(m, f) : take_or_wait(m, f); /* a woken one does not go without having looked (X4) */
+        taken = rc < 0 ? sl_mutex_try(m, f) : take_or_settle(m, f); /* a woken one does not go without having looked (X4) */
         if (was_woken)
             m->woken = 0;
         if (taken || rc < 0) {
@@ -200,7 +215,7 @@ static bool give_up(struct sl_mutex *m, struct sl_woken *woken)
         break;
     }
     clear_waiting(m);
-    if (!sl_load_relaxed(&m->waiting)) /* under the lock */
+    if (sl_load_relaxed(&m->waiting) == SL_MUTEX_NOBODY) /* under the lock */
         return false;
     sl_store_release(&m->owner, NULL); /* [mutex.1] */
     return true;

@@ -10,13 +10,17 @@
 struct sl_mutex { /* zeroed memory is valid */
     _Atomic(struct sl_fiber *) owner;
     struct sl_lock      lock;
-    _Atomic(uint8_t)    waiting; /* unlock must go through the lock; written under the lock, read by who unlocks */
+    _Atomic(uint8_t)    waiting; /* enum sl_mutex_waiting; written under the lock, read by who unlocks */
     uint8_t             woken;   /* a waiter was made ready to compete and has not looked yet; under the lock */
+    uint32_t            episode; /* counts how often `waiting` left NOBODY; under the lock; wraps */
     struct sl_wait_list waiters; /* value: when it began to wait; result: enum told */
 };
 
 _Static_assert(sizeof(struct sl_mutex) <= sizeof(sley_mutex) && _Alignof(struct sl_mutex) <= _Alignof(sley_mutex),
                "fits the public struct");
+
+/* ASKED: somebody wants to wait. SETTLED: and has made a membarrier since, so every unlock that begins now sees it. */
+enum sl_mutex_waiting { SL_MUTEX_NOBODY, SL_MUTEX_ASKED, SL_MUTEX_SETTLED };
 
 static inline struct sl_mutex *sl_mutex_of(sley_mutex *m)
 {
@@ -53,7 +57,7 @@ static inline __attribute__((always_inline)) bool sl_mutex_unlock_quick(struct s
         sl_compiler_barrier(); /* [mutex.2] light side */
     else
         sl_fence_seq_cst(); /* [mutex.2] */
-    quick = !sl_load_relaxed(&m->waiting); /* [mutex.2] */
+    quick = sl_load_relaxed(&m->waiting) == SL_MUTEX_NOBODY; /* [mutex.2] */
     if (__builtin_expect(quick, 1))
         sl_store_release(&m->owner, NULL); /* [mutex.1] [mutex.3] */
     sl_store_release(&f->wait_object, NULL); /* [mutex.3] */

@@ -66,6 +66,11 @@
 #define ASKED   1
 #define SETTLED 2
 
+/* `barrier`; OLD: another episode has begun since. */
+#define NONE      0
+#define UNDER_WAY 1
+#define OLD       2
+
 /* `ready`: was claimed by an unlock and runs again. */
 #define WOKEN    1
 #define IS_OWNER 2
@@ -73,9 +78,10 @@
 #define NO_FIBER FIBERS
 
 byte owner;              /* fiber + 1; 0: nobody. As memory has it */
-byte waiting, episode;
+byte waiting;
 bit woken, m_lock;
 chan list = [FIBERS] of { byte };
+byte barrier[FIBERS];    /* that the fiber makes to settle `waiting`. In the code a number says whether an episode is still the same */
 bit mark[FIBERS];        /* of a fiber's control block: it unlocks the mutex. As memory has it */
 
 mtype = { MARK, OWNER, NO_MARK_ANY_MORE };
@@ -166,26 +172,35 @@ inline clear_waiting()
 
 inline settle()
 {
-    atomic {
+    d_step {
         if
-        :: waiting == NOBODY -> episode++; waiting = ASKED
+        :: waiting == NOBODY ->
+            waiting = ASKED;
+            for (o : 0 .. FIBERS - 1) {
+                if
+                :: barrier[o] == UNDER_WAY -> barrier[o] = OLD
+                :: else
+                fi
+            }
+            o = 0
         :: else
         fi;
-        seen_episode = episode;
-        unlock()
+        barrier[me] = UNDER_WAY;
+        TOUCH;
+        m_lock = 0
     }
     membarrier();
     lock();
-    atomic {
+    d_step {
         if
 #if BUG == EPISODE_IGNORED
         :: waiting == ASKED -> waiting = SETTLED
 #else
-        :: episode == seen_episode && waiting == ASKED -> waiting = SETTLED
+        :: waiting == ASKED && barrier[me] == UNDER_WAY -> waiting = SETTLED
 #endif
         :: else
         fi;
-        seen_episode = 0
+        barrier[me] = NONE
     }
 }
 
@@ -334,7 +349,7 @@ inline make_ready()
 
 proctype fiber(byte me)
 {
-    byte who, o, seen_episode, rounds, told;
+    byte who, o, rounds, told;
     bit taken, quick, claimed, given_up, was_woken, has_deadline, cannot_begin, last;
 
     who = NO_FIBER;

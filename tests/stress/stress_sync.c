@@ -328,7 +328,7 @@ SCENARIO(mutex_stress_lets_one_in_and_forgets_nobody)
     memset(&all, 0, sizeof all);
     cast_of_many(a, ACTORS, lock_and_unlock, p);
     EXPECT(all.turns == all.turns_taken);
-    EXPECT(m->owner == NULL && m->waiting == 0 && !m->woken && m->waiters.head == NULL);
+    EXPECT(m->owner == NULL && m->waiting == SL_MUTEX_NOBODY && !m->woken && m->waiters.head == NULL);
     sley_mutex_fini(&all.m);
 }
 
