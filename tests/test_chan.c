@@ -1,4 +1,4 @@
-/* test_chan.c - channels: order, hand-over, batches, deadlines, close, references, on fibers and on plain threads. */
+/* test_chan.c - channels: order, hand-over, batches, deadlines, close, references, arms of selects, on fibers and on plain threads. */
 #include "scenario.h"
 
 /* --- one call, by an actor ---------------------------------------------------------------------------------------------------- */
@@ -618,6 +618,241 @@ SCENARIO(chan_may_be_freed_by_who_saw_its_end)
     }
 }
 
+/* Whoever waits and is told of the end does not come back to the channel. */
+SCENARIO(chan_may_be_closed_and_freed_while_others_wait)
+{
+    for (int round = 0; round < 120; round++) {
+        sley_chan *ch = round % 3 == 2 ? sley_chan_create_spsc(sizeof(long), 1) : chan_of_longs(round % 3);
+        int sends = round / 3 % 2;
+        struct call c = { .n = 2, .msg = { -7 } };
+
+        EXPECT(!sends || sley_chan_cap(ch) == 0 || send_now(ch, 1) == 0);
+        waiting(&c, round / 6 % 2 ? (sends ? do_send_n : do_recv_n) : sends ? do_send : do_recv, ch);
+        sley_chan_close(ch);
+        sley_chan_destroy(ch);
+        EXPECT(result(&c) == (sends ? -EPIPE : 0) && c.msg[0] == -7);
+    }
+}
+
+/* --- arms of a select --------------------------------------------------------------------------------------------------------- */
+
+static int select_of(sley_case *on, size_t n, sley_time deadline) /* the arm's result, which is the only one that can go; or an error */
+{
+    int i = sley_select(on, n, deadline);
+
+    return i < 0 ? i : on[i].result;
+}
+
+/* A select of one arm by which one of several can be meant. */
+static int do_select_send(void *arg)
+{
+    struct call *c = arg;
+    sley_case on[2] = { sley_case_send(NULL, c->msg), sley_case_send(c->ch, c->msg) };
+
+    return select_of(on, 2, c->deadline);
+}
+
+static int do_select_recv(void *arg)
+{
+    struct call *c = arg;
+    sley_case on[2] = { sley_case_recv(c->ch, c->msg), sley_case_recv(NULL, NULL) };
+
+    return select_of(on, 2, c->deadline);
+}
+
+static int do_select_both(void *arg) /* sends msg[0], or receives into msg[1] */
+{
+    struct call *c = arg;
+    sley_case on[2] = { sley_case_send(c->ch, &c->msg[0]), sley_case_recv(c->ch, &c->msg[1]) };
+
+    return sley_select(on, 2, c->deadline);
+}
+
+SCENARIO(chan_arm_that_need_not_wait_is_the_call)
+{
+    for (int spsc = 0; spsc < 2; spsc++) {
+        sley_chan *ch = spsc ? sley_chan_create_spsc(sizeof(long), 2) : chan_of_longs(2);
+        struct call c = { .ch = ch, .deadline = SLEY_NOW };
+
+        for (long i = 1; i <= 2; i++) {
+            c.msg[0] = i;
+            EXPECT(do_select_send(&c) == 0);
+        }
+        EXPECT(do_select_send(&c) == -ETIMEDOUT && sley_chan_len(ch) == 2);
+        EXPECT(do_select_recv(&c) == 1 && c.msg[0] == 1);
+        EXPECT(do_select_recv(&c) == 1 && c.msg[0] == 2);
+        EXPECT(do_select_recv(&c) == -ETIMEDOUT && c.msg[0] == 2);
+        EXPECT(do_select_send(&c) == 0);
+        sley_chan_close(ch);
+        EXPECT(do_select_send(&c) == -EPIPE);
+        EXPECT(do_select_recv(&c) == 1 && do_select_recv(&c) == 0);
+        sley_chan_destroy(ch);
+    }
+}
+
+SCENARIO(chan_arm_drops_a_message_and_refuses_to_send_none)
+{
+    sley_chan *ch = chan_of_longs(1), *signals = sley_chan_create(0, 1);
+    sley_case drop[1] = { sley_case_recv(ch, NULL) }, none[1] = { sley_case_send(ch, NULL) };
+    sley_case signal[1] = { sley_case_send(signals, NULL) }, take[1] = { sley_case_recv(signals, NULL) };
+
+    EXPECT(send_now(ch, 1) == 0 && select_of(drop, 1, SLEY_NOW) == 1 && recv_now(ch) == -ETIMEDOUT);
+    EXPECT(select_of(none, 1, SLEY_NOW) == -EINVAL && select_of(none, 1, SLEY_FOREVER) == -EINVAL && sley_chan_len(ch) == 0);
+    EXPECT(select_of(signal, 1, SLEY_NOW) == 0 && select_of(signal, 1, SLEY_NOW) == -ETIMEDOUT && select_of(take, 1, SLEY_NOW) == 1);
+    sley_chan_destroy(ch);
+    sley_chan_destroy(signals);
+}
+
+SCENARIO(chan_arm_that_waits_meets_a_plain_call)
+{
+    for (int kind = 0; kind < 3; kind++) { /* unbuffered, buffered, one-to-one */
+        sley_chan *ch = kind == 2 ? sley_chan_create_spsc(sizeof(long), 1) : chan_of_longs(kind);
+        struct call c = { .n = 0 };
+
+        waiting(&c, do_select_recv, ch);
+        EXPECT(send_now(ch, 5) == 0);
+        EXPECT(result(&c) == 1 && c.msg[0] == 5);
+        EXPECT(kind == 0 || send_now(ch, 6) == 0);
+        c.msg[0] = 7;
+        waiting(&c, do_select_send, ch);
+        EXPECT(kind == 0 || recv_now(ch) == 6);
+        if (kind == 2)
+            EXPECT(result(&c) == 0 && recv_now(ch) == 7);
+        else
+            EXPECT(recv_now(ch) == 7 && result(&c) == 0);
+        sley_chan_destroy(ch);
+    }
+}
+
+SCENARIO(chan_close_ends_the_arms_that_wait)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        for (int sends = 0; sends < 2; sends++) {
+            sley_chan *ch = kind == 2 ? sley_chan_create_spsc(sizeof(long), 1) : chan_of_longs(kind);
+            struct call c = { .n = 0 };
+
+            EXPECT(!sends || kind == 0 || send_now(ch, 6) == 0);
+            waiting(&c, sends ? do_select_send : do_select_recv, ch);
+            sley_chan_close(ch);
+            EXPECT(result(&c) == (sends ? -EPIPE : 0));
+            sley_chan_destroy(ch);
+        }
+    }
+}
+
+SCENARIO(chan_arm_that_gave_up_is_not_there)
+{
+    for (int kind = 0; kind < 3; kind++) {
+        sley_chan *ch = kind == 2 ? sley_chan_create_spsc(sizeof(long), 1) : chan_of_longs(kind);
+        struct call c = { .ch = ch, .deadline = sley_after(SLEY_MS), .msg = { 9 } };
+
+        actor_start(&c.actor, do_select_recv, &c);
+        EXPECT(result(&c) == -ETIMEDOUT);
+        EXPECT(send_now(ch, 1) == (kind == 0 ? -ETIMEDOUT : 0));
+        c.deadline = sley_after(SLEY_MS);
+        actor_start(&c.actor, do_select_send, &c);
+        EXPECT(result(&c) == -ETIMEDOUT);
+        EXPECT(recv_now(ch) == (kind == 0 ? -ETIMEDOUT : 1) && recv_now(ch) == -ETIMEDOUT);
+        sley_chan_destroy(ch);
+    }
+}
+
+/* A select that may send and receive on the same channel does not take its own message. */
+SCENARIO(chan_select_does_not_meet_itself)
+{
+    sley_chan *ch = chan_of_longs(0);
+    struct call c = { .ch = ch, .deadline = sley_after(SLEY_MS), .msg = { 5, -7 } };
+
+    actor_start(&c.actor, do_select_both, &c);
+    EXPECT(result(&c) == -ETIMEDOUT && c.msg[1] == -7);
+    waiting(&c, do_select_both, ch);
+    EXPECT(recv_now(ch) == 5);
+    EXPECT(result(&c) == 0 && c.msg[1] == -7 && recv_now(ch) == -ETIMEDOUT);
+    waiting(&c, do_select_both, ch);
+    EXPECT(send_now(ch, 6) == 0);
+    EXPECT(result(&c) == 1 && c.msg[1] == 6 && send_now(ch, 7) == -ETIMEDOUT);
+    sley_chan_destroy(ch);
+}
+
+SCENARIO(chan_two_selects_that_may_do_both_meet_once)
+{
+    sley_chan *ch = chan_of_longs(0);
+
+    for (int round = 0; round < 200; round++) {
+        struct call c[2];
+        int arm[2];
+
+        for (int i = 0; i < 2; i++) {
+            c[i] = (struct call){ .ch = ch, .deadline = SLEY_FOREVER, .msg = { 10 + i, -7 } };
+            actor_start(&c[i].actor, do_select_both, &c[i]);
+        }
+        for (int i = 0; i < 2; i++)
+            arm[i] = result(&c[i]);
+        EXPECT(arm[0] + arm[1] == 1); /* one sent, number arm[0], and one received, number arm[1] */
+        EXPECT(c[arm[0]].msg[1] == -7 && c[arm[1]].msg[1] == 10 + arm[0]);
+    }
+    sley_chan_destroy(ch);
+}
+
+/* Who got or gave the message by an arm may free the channel, while the select that was its partner still unlinks what it has linked. */
+SCENARIO(chan_may_be_freed_while_a_select_leaves)
+{
+    for (int round = 0; round < 200; round++) {
+        struct call c = { .ch = chan_of_longs(0), .deadline = SLEY_FOREVER, .msg = { round } };
+        sley_chan *ch = c.ch;
+        int sends = round % 2;
+        long v = round;
+
+        if (round % 4 < 2)
+            waiting(&c, sends ? do_select_send : do_select_recv, ch);
+        else
+            actor_start(&c.actor, sends ? do_select_send : do_select_recv, &c);
+        EXPECT(sends ? sley_chan_recv(ch, &v, SLEY_FOREVER) == 1 : sley_chan_send(ch, &v, SLEY_FOREVER) == 0);
+        sley_chan_destroy(ch);
+        EXPECT(result(&c) == (sends ? 0 : 1) && v == round && c.msg[0] == round);
+    }
+}
+
+SCENARIO(chan_may_be_closed_and_freed_under_a_select)
+{
+    for (int round = 0; round < 60; round++) {
+        sley_chan *ch = round % 3 == 2 ? sley_chan_create_spsc(sizeof(long), 1) : chan_of_longs(round % 3);
+        struct call c = { .n = 0 };
+
+        waiting(&c, do_select_recv, ch);
+        sley_chan_close(ch);
+        sley_chan_destroy(ch);
+        EXPECT(result(&c) == 0);
+    }
+}
+
+static int select_many(void *arg)
+{
+    sley_stats *out = arg;
+    struct call c = { .ch = chan_of_longs(2), .deadline = SLEY_NOW };
+
+    EXPECT(do_select_send(&c) == 0 && do_select_send(&c) == 0 && do_select_send(&c) == -ETIMEDOUT);
+    EXPECT(do_select_recv(&c) == 1);
+    sley_chan_destroy(c.ch);
+    c.ch = chan_of_longs(0);
+    scene.cast = FIBERS;
+    waiting(&c, do_select_send, c.ch);
+    EXPECT(recv_now(c.ch) == 0 && result(&c) == 0);
+    sley_chan_destroy(c.ch);
+    return sley_stats_read(NULL, out, sizeof *out);
+}
+
+static void chan_messages_of_arms_are_counted_once(void **state)
+{
+    sley_stats stats = { 0 };
+
+    (void)state;
+    scene.unmet = NULL;
+    assert_true(sley_run(NULL, select_many, &stats) >= 0);
+    assert_null(scene.unmet);
+    assert_int_equal(stats.chan_messages, 3);
+}
+
 /* --- cancel ------------------------------------------------------------------------------------------------------------------- */
 
 static void chan_wait_ends_with_its_runtime(void **state)
@@ -831,6 +1066,17 @@ int main(int argc, char **argv)
         PLAYED(chan_for_an_answer_may_be_given_up_by_who_asked),
         PLAYED(chan_may_be_freed_by_who_got_the_last_message),
         PLAYED(chan_may_be_freed_by_who_saw_its_end),
+        PLAYED(chan_may_be_closed_and_freed_while_others_wait),
+        PLAYED(chan_arm_that_need_not_wait_is_the_call),
+        PLAYED(chan_arm_drops_a_message_and_refuses_to_send_none),
+        PLAYED(chan_arm_that_waits_meets_a_plain_call),
+        PLAYED(chan_close_ends_the_arms_that_wait),
+        PLAYED(chan_arm_that_gave_up_is_not_there),
+        PLAYED(chan_select_does_not_meet_itself),
+        PLAYED(chan_two_selects_that_may_do_both_meet_once),
+        PLAYED(chan_may_be_freed_while_a_select_leaves),
+        PLAYED(chan_may_be_closed_and_freed_under_a_select),
+        cmocka_unit_test(chan_messages_of_arms_are_counted_once),
         cmocka_unit_test(chan_wait_ends_with_its_runtime),
         cmocka_unit_test(chan_call_that_need_not_wait_is_not_cancelled),
         cmocka_unit_test(chan_messages_are_counted_once),

@@ -156,7 +156,7 @@ static void a_poll_is_ended_while_its_runtime_goes(void **state)
         fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
 }
 
-/* A thread that belongs to a runtime and never waits, because what it asks for is always there, hears of the runtime's stop all the same. */
+/* A thread that belongs to a runtime and never waits, because what it asks for is always there, hears of the stop all the same. */
 static struct {
     sley_runtime *rt;
     _Atomic(int) calls;

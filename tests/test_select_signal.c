@@ -184,7 +184,7 @@ SCENARIO(one_select_with_several_arms_for_signals_takes_one)
     release();
 }
 
-/* Between two of its looks a select is in no list. What is given to others meanwhile is for it too; what was given before it began is not. */
+/* Between two of its looks a select is in no list. What is given to others meanwhile is for it too; what was given before is not. */
 SCENARIO(a_select_that_looks_again_has_missed_nothing)
 {
     struct sl_wait_node n = { .kind = SLEY_CASE_SIGNAL, .value = (int64_t)(ONE | TWO) };

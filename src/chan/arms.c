@@ -42,6 +42,7 @@ static enum sl_armed arm_locked(sley_chan *ch, struct side *s, struct sl_wait_no
     if (sends ? !can_send(ch, f) : !can_recv(ch, f)) {
         n->result = 0;
         link_node(ch, s, n);
+        expect_disarm(ch);
         return SL_ARMED_LINKED;
     }
     if (!sl_claim_self(f))
@@ -76,8 +77,11 @@ static enum sl_armed arm(sley_chan *ch, struct side *s, struct sl_wait_node *n, 
     return *rc != 0 ? SL_ARMED_DONE : SL_ARMED_NOT_YET;
 }
 
+/* Of every node that was linked, once. */
 static void disarm(sley_chan *ch, struct side *s, struct sl_wait_node *n)
 {
+    bool is_last;
+
     if (is_one_to_one(s)) {
         sl_spsc_disarm(ch, s, n);
         return;
@@ -85,15 +89,18 @@ static void disarm(sley_chan *ch, struct side *s, struct sl_wait_node *n)
     lock_both(ch);
     if (sl_node_linked(n))
         unlink_node(ch, s, n);
+    is_last = is_last_to_come(ch);
     unlock_changed(ch);
+    if (is_last)
+        sl_chan_drop(ch);
 }
 
-/* What has happened, as give and take say it; 0: nothing. The channel may be gone already (C7), unless it is still to be asked. */
+/* What has happened, as give and take say it; 0: nothing. The channel may be gone already (C7), unless there is something in it for us. */
 static int settle(sley_chan *ch, struct side *s, struct sl_wait_node *n, unsigned why)
 {
-    if (n->result == SL_SPSC_LOOK)
-        return sl_spsc_settle(ch, s, n);
-    return why == SL_ARM_CLOSE ? -EPIPE : n->result;
+    if (why == SL_ARM_CLOSE)
+        return -EPIPE;
+    return n->result == SL_SPSC_LOOK ? sl_spsc_settle(ch, s, n) : n->result;
 }
 
 static int send_result(int rc) /* of one message */
@@ -204,7 +211,7 @@ int sl_chan_send_watched(sley_chan *ch, char *msgs, uint32_t n, sley_time deadli
     unsigned why = SL_ARM_EVENT;
     int rc = 0;
 
-    sl_watch_hold(ch); /* who gets the message may give up the last reference, and M3 of sched/park.h wants the lock once more */
+    sl_watch_hold(ch); /* to settle at the end */
     while (armed == SL_ARMED_AGAIN) { /* there was a receiver, and it has gone */
         rc = sl_wait_begin_many(f, deadline, SL_WAIT_SEND, ch);
         if (rc < 0)

@@ -20,7 +20,8 @@
  *       side unlinks those, or their own fiber does.
  *   C9  A flag that concerns others than the two sides (WATCHED, WANTED, SUBSCRIBED) turns every call to both locks; it is set under both.
  *  C10  A select's node may be claimed from the moment it is linked, its fiber being still at other objects; its fiber locks the channel
- *       again before it leaves (M3 of sched/park.h), so what the claimer does under the locks is done by then.
+ *       again before it leaves (M3 of sched/park.h), so what the claimer does under the locks is done by then. `arms` counts those that
+ *       will: if the users have given the channel up meanwhile (C7), the last of them frees it.
  *
  * Rejected: one lock, whose line moves with every message between two workers: 182 ns a message against 43. Tickets with a sequence
  * a slot: 22 there, but 30 on one worker against 20, and a slot that is taken and not yet filled has no good answer to close, to a
@@ -204,8 +205,18 @@ sley_chan *sley_chan_ref(sley_chan *ch)
     return ch;
 }
 
+void sl_chan_drop(sley_chan *ch)
+{
+    if (ch->watch != NULL)
+        sl_watch_drop(ch);
+    else
+        sl_chan_free(ch);
+}
+
 void sley_chan_destroy(sley_chan *ch)
 {
+    bool is_expected;
+
     if (ch == NULL || sl_sub_acq_rel(&ch->refs, 1) > 1) /* [chan.1] */
         return;
     if (ch->bcast != NULL)
@@ -214,11 +225,10 @@ void sley_chan_destroy(sley_chan *ch)
         sl_spsc_wait_unused(ch);
     lock_both(ch); /* C7 */
     SLEY_ASSERT(ch->send.waiters.head == NULL && ch->recv.waiters.head == NULL, "sley_chan_destroy", "somebody waits for the channel");
+    is_expected = ch->given_up = ch->arms > 0;
     unlock_both(ch);
-    if (ch->watch != NULL)
-        sl_watch_drop(ch);
-    else
-        sl_chan_free(ch);
+    if (!is_expected)
+        sl_chan_drop(ch);
 }
 
 void sley_chan_close(sley_chan *ch)

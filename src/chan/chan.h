@@ -44,6 +44,8 @@ struct side {
 struct sley_chan {
     struct side       send, recv;
     _Atomic(uint32_t) refs;  /* the users' */
+    uint32_t          arms;  /* of selects, linked and not yet disarmed; under both locks */
+    bool              given_up; /* the users' last reference is gone, and the arms' owners are still to come; under both locks */
     uint8_t           ended; /* spsc.c, under the lock: `end` is fixed, and at ENDED the closer has done */
     uint32_t          end;   /* spsc.c, under the lock: send.passed at the end */
     struct sl_watch  *watch; /* watch.c; NULL until asked for */
@@ -108,6 +110,12 @@ static inline void link_node(sley_chan *ch, struct side *s, struct sl_wait_node 
     sl_wait_list_push(&s->waiters, n);
     set_flags(ch, flags_of(s) | waiters_flag(ch, s));
 }
+
+/* Under both locks: an arm of a select has been linked, whose owner will lock once more whatever happens. C10 */
+static inline void expect_disarm(sley_chan *ch) { ch->arms++; }
+
+/* Under both locks, the arm's owner has come. true: it frees the channel. */
+static inline bool is_last_to_come(sley_chan *ch) { return --ch->arms == 0 && ch->given_up; }
 
 static inline void forget_waiters(sley_chan *ch, struct side *s) /* its list is empty */
 {
@@ -313,7 +321,8 @@ ALWAYS_INLINE int try_recv(sley_chan *ch, char *msgs, uint32_t n, struct sl_woke
 /* --- other files -------------------------------------------------------------------------------------------------------------- */
 
 sley_chan *sl_chan_create(size_t elem_bytes, size_t capacity, unsigned flags);
-void sl_chan_free(sley_chan *ch); /* nobody knows it any more */
+void sl_chan_drop(sley_chan *ch); /* the last user has given it up, and no arm is left */
+void sl_chan_free(sley_chan *ch); /* nor a hold of its descriptor */
 bool sl_chan_close_some(sley_chan *ch, struct sl_woken *woken); /* under both locks: close; true: all who waited are woken */
 
 /* arms.c: wait as a select of one arm does. The result as give's; never 0. */
@@ -323,7 +332,7 @@ int sl_chan_send_watched(sley_chan *ch, char *msgs, uint32_t n, sley_time deadli
  * date and gives the hold back. */
 void sl_watch_hold(sley_chan *ch);
 void sl_watch_settle(sley_chan *ch);
-void sl_watch_drop(sley_chan *ch); /* the users' own hold, or one that is not wanted any more */
+void sl_watch_drop(sley_chan *ch); /* the users' own hold */
 
 /* spsc.c: the public calls, and the arms */
 int sl_spsc_send(sley_chan *ch, const void *msg, sley_time deadline);

@@ -20,7 +20,7 @@
  *   Q6  close sets CLOSED, makes the barrier, then fixes `end`, under the lock; a sender that finds CLOSED behind its message does so
  *       itself if it is first: either way a message before `end` has gone and one behind has not. Only once the closer has nothing more to
  *       do with the channel (ENDED) a receiver is told of the end; until then it waits. With CLOSED set it takes under the lock, up to
- *       `end`.
+ *       `end`. Who parked and is woken by close does not come back to the channel.
  *
  * Without a buffer there is nothing to gain (every message is handed over, and every call may wait): an ordinary channel is made.
  *
@@ -82,13 +82,14 @@ void sl_spsc_barrier(sley_chan *ch)
 
 /* --- one step ----------------------------------------------------------------------------------------------------------------- */
 
-/* Under the lock: claim and unlink the nodes on side o, all of one fiber. */
+/* Under the lock: claim and unlink the nodes on side o, all of one fiber. Who parked in a call is out of it if told SL_ARM_CLOSE. */
 static void claim_waiters(struct side *o, unsigned arm, struct sl_woken *woken)
 {
     struct sl_wait_node *n;
 
     while ((n = o->waiters.head) != NULL) {
-        sl_claim(n, arm, woken);
+        if (sl_claim(n, arm, woken) && arm == SL_ARM_CLOSE && sl_load_relaxed(&o->busy) == PARKED)
+            sl_store_release(&o->busy, OUT); /* [spsc.3] for it */
         sl_wait_list_remove(&o->waiters, n);
     }
 }
@@ -258,12 +259,18 @@ static int prepare_to_park(sley_chan *ch, struct side *s, struct sl_thread *t, s
     return rc;
 }
 
-static void stop_waiting(sley_chan *ch, struct side *s, struct sl_wait_node *n)
+/* Under the lock: the wait is over, by whatever. */
+static void unlink_waiter(sley_chan *ch, struct side *s, struct sl_wait_node *n)
 {
-    sl_lock_acquire(&ch->send.lock);
     if (sl_node_linked(n))
         sl_wait_list_remove(&s->waiters, n);
     withdraw(ch, s);
+}
+
+static void stop_waiting(sley_chan *ch, struct side *s, struct sl_wait_node *n)
+{
+    sl_lock_acquire(&ch->send.lock);
+    unlink_waiter(ch, s, n);
     sl_lock_release(&ch->send.lock);
 }
 
@@ -288,9 +295,11 @@ ALWAYS_INLINE int step_or_wait(sley_chan *ch, struct side *s, char *msgs, size_t
         if (rc < 0)
             break;
         why = sl_park(&ch->send.lock);
+        if (why == SL_ARM_CLOSE)
+            return sends(ch, s) ? -EPIPE : 0; /* Q6: the channel may be gone */
         t = sl_self();
         sl_store_relaxed(&s->busy, INSIDE);
-        if (why != SL_ARM_EVENT && why != SL_ARM_CLOSE) {
+        if (why != SL_ARM_EVENT) {
             stop_waiting(ch, s, &node);
             rc = why == SL_ARM_TIMEOUT ? -ETIMEDOUT : -ECANCELED;
             break;
@@ -416,6 +425,7 @@ enum sl_armed sl_spsc_arm(sley_chan *ch, struct side *s, struct sl_wait_node *n,
     if (!can_step(ch, s)) {
         n->result = SL_SPSC_LOOK;
         link_waiter(ch, s, n, f);
+        expect_disarm(ch);
         sl_lock_release(&ch->send.lock);
         return SL_ARMED_LINKED;
     }
@@ -432,7 +442,14 @@ enum sl_armed sl_spsc_arm(sley_chan *ch, struct side *s, struct sl_wait_node *n,
 
 void sl_spsc_disarm(sley_chan *ch, struct side *s, struct sl_wait_node *n)
 {
-    stop_waiting(ch, s, n);
+    bool is_last;
+
+    sl_lock_acquire(&ch->send.lock);
+    unlink_waiter(ch, s, n);
+    is_last = is_last_to_come(ch);
+    sl_lock_release(&ch->send.lock);
+    if (is_last)
+        sl_chan_drop(ch);
 }
 
 int sl_spsc_settle(sley_chan *ch, struct side *s, struct sl_wait_node *n)
@@ -461,7 +478,7 @@ void sl_spsc_close(sley_chan *ch)
         ch->end = sl_load_acquire(&ch->send.passed); /* [chan.2] */
     ch->ended = ENDED;
     claim_waiters(&ch->send, SL_ARM_CLOSE, &woken);
-    claim_waiters(&ch->recv, SL_ARM_CLOSE, &woken);
+    claim_waiters(&ch->recv, passed(&ch->recv) == ch->end ? SL_ARM_CLOSE : SL_ARM_EVENT, &woken);
     watched = flags_of(&ch->send) & WATCHED;
     if (watched)
         sl_watch_hold(ch);

@@ -1,8 +1,8 @@
 /* dial.c - a connection to an address given as text. A name is looked up by libc's resolver, which blocks its thread: on the pool of
  * sley_blocking. Its addresses are tried one after the other, in the resolver's order. */
 #include "io/address.h"
+#include "io/record.h"
 #include "io/sys.h"
-#include "sched/park.h"
 
 #include <netdb.h>
 #include <string.h>
@@ -18,6 +18,7 @@ static int dial_one(const struct sockaddr *addr, socklen_t addr_bytes, sley_time
 
     if (fd < 0)
         return fd;
+    sl_record_adopt(fd, SL_FD_SOCKET | SL_HINT_NONBLOCK);
     rc = sley_connect(fd, addr, addr_bytes, deadline);
     if (rc < 0) {
         sley_close(fd);

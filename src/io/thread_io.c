@@ -131,7 +131,7 @@ int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadlin
         sl_wait_end(f);
         goto give_bell;
     }
-    f->streak = 0;
+    sl_streak_end(f);
     sl_store_relaxed(&f->op_fd, bell->fd);
     sl_store_release(&f->word, SL_WORD(sl_wait_sequence(f), 0, SL_WAITING_IO)); /* order [thread_io.1] */
 

@@ -1,12 +1,12 @@
 /* mutex.pml - the mutex: a plain store unlocks it while nobody waits, and its memory may be freed at once.
  *
- * Models src/sync/mutex.c and mutex.h as they are written: X1 to X6 there; `owner`, `waiting`, `woken`, `episode`, the lock and under it the
- * list; the mark in the owner's control block, which says "I unlock it". The fibers share an object with a count that the mutex guards.
- * Each locks it several times, or gives up at a deadline; the last time it has none and takes its reference away, and who finds that it was
- * the last one frees the object after its unlock.
+ * Models src/sync/mutex.c and mutex.h as they are written, X1 to X6 there: `owner`, `waiting`, `woken`, the lock and under it the list; the
+ * mark in the owner's control block, which says "I unlock it". The fibers share an object with a count that the mutex guards. Each locks
+ * it several times, or gives up at a deadline; the last time it has none, and takes its reference away. Who finds that it was the last
+ * one frees the object after its unlock.
  *
- * Store buffers: the three stores of a quick unlock (mark, owner, no mark) stay in their order in the processor's buffer, which drains at any
- * time, before its own read-modify-writes, and within anybody's membarrier. The look at `waiting` overtakes the mark.
+ * Store buffers: the three stores of a quick unlock (mark, owner, no mark) stay in their order in the processor's buffer, which drains at
+ * any time, before its own read-modify-writes, and within anybody's membarrier. The look at `waiting` overtakes the mark.
  *
  * Left out: spinning before one waits; the wait word (here `parked`, see wait_word.pml); the variant with fences; the clock: a waiter has
  * waited long, or not, as it comes, but who is older than one that has, has too.
@@ -81,7 +81,7 @@ byte owner;              /* fiber + 1; 0: nobody. As memory has it */
 byte waiting;
 bit woken, m_lock;
 chan list = [FIBERS] of { byte };
-byte barrier[FIBERS];    /* that the fiber makes to settle `waiting`. In the code a number says whether an episode is still the same */
+byte barrier[FIBERS];    /* that the fiber makes to settle `waiting`. In the code `episode` says whether it is an old one */
 bit mark[FIBERS];        /* of a fiber's control block: it unlocks the mutex. As memory has it */
 
 mtype = { MARK, OWNER, NO_MARK_ANY_MORE };

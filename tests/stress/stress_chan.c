@@ -1,6 +1,9 @@
-/* stress_chan.c - many senders and receivers, fibers and threads, every form of call, timeouts and closes that race with them: every
- * message that went comes exactly once, whole, and in the order in which its sender sent it. The seed decides what each of them does. */
+/* stress_chan.c - many senders and receivers, fibers and threads, every form of call, selects, timeouts and closes that race with them:
+ * every message that went comes exactly once, whole, and in the order in which its sender sent it; on channels of every kind, with and
+ * without a descriptor. The seed decides what each of them does. */
 #include "../scenario.h"
+
+#include <poll.h>
 
 enum { ROUNDS = 40, ENDS_MAX = 6, EACH = 1200, BATCH = 7, WORDS_MAX = 8 };
 
@@ -11,6 +14,7 @@ static struct {
     size_t words;  /* of a message; 0: no bytes, only counted */
     int senders, receivers;
     int close_early;
+    int watched;   /* its descriptor is asked for meanwhile */
     _Atomic(int) sending;
     _Atomic(unsigned) came; /* messages received */
     _Atomic(unsigned char) seen[ENDS_MAX][EACH];
@@ -38,6 +42,16 @@ static sley_time some_deadline(uint64_t *random)
     }
 }
 
+/* One message by a select that has no other arm that could go. As the plain call. */
+static int select_one(sley_case arm, sley_time deadline)
+{
+    sley_case on[2] = { sley_case_recv(NULL, NULL), arm };
+    int i = sley_select(on, 2, deadline);
+
+    EXPECT(i < 0 || i == 1);
+    return i < 0 ? i : on[1].result;
+}
+
 static int sender(void *arg)
 {
     struct end *e = arg;
@@ -53,7 +67,7 @@ static int sender(void *arg)
         for (unsigned i = 0; i < n; i++)
             write_message(m + i * line.words, (uint64_t)e->number << 32 | (e->went + i));
         if (n == 1 && below(&e->random, 2)) {
-            rc = sley_chan_send(line.ch, m, deadline);
+            rc = below(&e->random, 2) ? sley_chan_send(line.ch, m, deadline) : select_one(sley_case_send(line.ch, m), deadline);
             rc = rc == 0 ? 1 : rc;
         } else {
             rc = sley_chan_send_n(line.ch, m, n, deadline);
@@ -97,7 +111,10 @@ static int receiver(void *arg)
         unsigned n = below(&e->random, 3) ? 1 : 1 + below(&e->random, BATCH);
         sley_time deadline = some_deadline(&e->random);
 
-        rc = n == 1 && below(&e->random, 2) ? sley_chan_recv(line.ch, m, deadline) : sley_chan_recv_n(line.ch, m, n, deadline);
+        if (n == 1 && below(&e->random, 2))
+            rc = below(&e->random, 2) ? sley_chan_recv(line.ch, m, deadline) : select_one(sley_case_recv(line.ch, m), deadline);
+        else
+            rc = sley_chan_recv_n(line.ch, m, n, deadline);
         EXPECT(rc >= 0 ? rc <= (int)n : rc == -ETIMEDOUT && deadline != SLEY_FOREVER);
         if (rc > 0)
             line.came += rc;
@@ -121,10 +138,29 @@ static int closer(void *arg)
     return 0;
 }
 
+/* The descriptor is right whenever nothing happens: here, at the end. */
+static void look_at_descriptor(void)
+{
+    struct pollfd p = { .fd = sley_chan_fd(line.ch), .events = POLLIN };
+
+    EXPECT(p.fd >= 0 && poll(&p, 1, 0) == 1); /* it is closed */
+}
+
+static int watcher(void *arg)
+{
+    struct end *e = arg;
+    unsigned after = below(&e->random, line.senders * EACH);
+
+    while (line.came < after && line.sending > 0)
+        give_way();
+    EXPECT(sley_chan_fd(line.ch) >= 0);
+    return 0;
+}
+
 SCENARIO(chan_stress_every_message_comes_once)
 {
     static const size_t capacities[] = { 0, 0, 1, 2, 3, 7, 64, 1024 }, words[] = { 1, 1, 2, 3, 4, 8, 0 };
-    static struct end senders[ENDS_MAX], receivers[ENDS_MAX], ender;
+    static struct end senders[ENDS_MAX], receivers[ENDS_MAX], ender, asker;
     int rounds = scene.cast == FIBER_AND_THREADS ? ROUNDS / 4 : ROUNDS; /* there the kernel is asked for almost every message */
 
     for (int round = 0; round < rounds; round++) {
@@ -133,11 +169,21 @@ SCENARIO(chan_stress_every_message_comes_once)
 
         memset(&line, 0, sizeof line);
         line.words = words[below(&random, 7)];
-        line.ch = sley_chan_create(line.words * 8, capacities[below(&random, 8)]);
-        line.senders = 1 + below(&random, ENDS_MAX);
-        line.receivers = 1 + below(&random, ENDS_MAX);
+        if (below(&random, 3) == 0) {
+            line.ch = sley_chan_create_spsc(line.words * 8, capacities[below(&random, 8)]);
+            line.senders = line.receivers = 1;
+        } else {
+            line.ch = sley_chan_create(line.words * 8, capacities[below(&random, 8)]);
+            line.senders = 1 + below(&random, ENDS_MAX);
+            line.receivers = 1 + below(&random, ENDS_MAX);
+        }
         line.close_early = below(&random, 3) == 0;
+        line.watched = below(&random, 4) == 0;
         line.sending = line.senders;
+        if (line.watched) {
+            asker = (struct end){ .random = mix(random) };
+            actor_start(&asker.actor, watcher, &asker);
+        }
         for (int i = 0; i < line.senders + line.receivers + line.close_early; i++) {
             int n = i < line.senders ? i : i - line.senders;
             struct end *e = i < line.senders ? &senders[n] : n < line.receivers ? &receivers[n] : &ender;
@@ -152,6 +198,10 @@ SCENARIO(chan_stress_every_message_comes_once)
             actor_result(&receivers[i].actor);
         if (line.close_early)
             actor_result(&ender.actor);
+        if (line.watched) {
+            actor_result(&asker.actor);
+            look_at_descriptor();
+        }
         for (int i = 0; i < line.senders; i++) {
             went += senders[i].went;
             for (unsigned n = 0; n < EACH && line.words > 0; n++)
@@ -216,11 +266,191 @@ SCENARIO(chan_stress_tokens_are_neither_lost_nor_doubled)
     }
 }
 
+/* --- selects over several channels ---------------------------------------------------------------------------------------------- */
+
+enum { LINES = 4, CHOOSERS = 4, CHOSEN_EACH = 1500 };
+
+static struct {
+    sley_chan *ch[LINES];
+    _Atomic(int) sending;
+    _Atomic(uint64_t) went, came, sum_in, sum_out;
+} net;
+
+/* Send by select over all, or by a plain call on one, with and without deadlines. */
+static int choosing_sender(void *arg)
+{
+    struct end *e = arg;
+    sley_case on[LINES];
+
+    while (e->went < CHOSEN_EACH) {
+        uint64_t m = mix(e->random);
+        sley_time deadline = some_deadline(&e->random);
+        int rc;
+
+        for (int i = 0; i < LINES; i++)
+            on[i] = sley_case_send(net.ch[i], &m);
+        if (below(&e->random, 3)) {
+            rc = below(&e->random, 4) ? sley_select(on, LINES, deadline) : sley_select_ordered(on, LINES, deadline);
+            EXPECT(rc < 0 || (rc < LINES && on[rc].result == 0));
+        } else {
+            rc = sley_chan_send(net.ch[below(&e->random, LINES)], &m, deadline);
+        }
+        EXPECT(rc >= 0 || (rc == -ETIMEDOUT && deadline != SLEY_FOREVER));
+        if (rc >= 0) {
+            e->went++;
+            net.went++;
+            net.sum_in += m;
+        } else {
+            give_way();
+        }
+    }
+    if (--net.sending == 0)
+        for (int i = 0; i < LINES; i++)
+            sley_chan_close(net.ch[i]);
+    return 0;
+}
+
+static int choosing_receiver(void *arg)
+{
+    struct end *e = arg;
+    sley_case on[LINES];
+    uint64_t m;
+    int open = LINES;
+
+    for (int i = 0; i < LINES; i++)
+        on[i] = sley_case_recv(net.ch[i], &m);
+    while (open > 0) {
+        sley_time deadline = some_deadline(&e->random);
+        int rc = below(&e->random, 4) ? sley_select(on, LINES, deadline) : sley_select_ordered(on, LINES, deadline);
+
+        EXPECT(rc >= 0 ? rc < LINES : rc == -ETIMEDOUT && deadline != SLEY_FOREVER);
+        if (rc >= 0 && on[rc].result == 1) {
+            net.came++;
+            net.sum_out += m;
+        } else if (rc >= 0) {
+            EXPECT(on[rc].result == 0);
+            on[rc] = sley_case_recv(NULL, NULL);
+            open--;
+        } else {
+            give_way();
+        }
+    }
+    return 0;
+}
+
+SCENARIO(chan_stress_selects_lose_and_double_nothing)
+{
+    static struct end ends[2 * CHOOSERS];
+    int rounds = scene.cast == FIBER_AND_THREADS ? 2 : 6;
+
+    for (int round = 0; round < rounds; round++) {
+        uint64_t random = mix(seed + 1000 + round);
+
+        memset(&net, 0, sizeof net);
+        net.sending = CHOOSERS;
+        for (int i = 0; i < LINES; i++)
+            net.ch[i] = sley_chan_create(8, round % 2 ? below(&random, 4) : 0);
+        for (int i = 0; i < 2 * CHOOSERS; i++) {
+            ends[i] = (struct end){ .number = i, .random = mix(random + i) };
+            actor_start_as(&ends[i].actor, scene.cast == THREADS || (scene.cast == FIBER_AND_THREADS && i % 3 == 0),
+                           i < CHOOSERS ? choosing_sender : choosing_receiver, &ends[i]);
+        }
+        for (int i = 0; i < 2 * CHOOSERS; i++)
+            EXPECT(actor_result(&ends[i].actor) == 0);
+        EXPECT(net.went == CHOOSERS * CHOSEN_EACH && net.came == net.went && net.sum_in == net.sum_out);
+        for (int i = 0; i < LINES; i++)
+            sley_chan_destroy(net.ch[i]);
+    }
+}
+
+/* Every one of them may send to and receive from every channel, and so meets the others crosswise, and itself. With a buffer something may
+ * be left in it at the end. */
+static int trader(void *arg)
+{
+    struct end *e = arg;
+    unsigned gave = 0, took = 0;
+    uint64_t in, out;
+
+    while (gave < CHOSEN_EACH || took < CHOSEN_EACH) {
+        sley_case on[2 * LINES];
+        int rc;
+
+        out = mix(e->random + 1);
+        for (int i = 0; i < LINES; i++) {
+            on[2 * i] = sley_case_send(gave < CHOSEN_EACH ? net.ch[i] : NULL, &out);
+            on[2 * i + 1] = sley_case_recv(took < CHOSEN_EACH ? net.ch[i] : NULL, &in);
+        }
+        rc = sley_select(on, 2 * LINES, some_deadline(&e->random));
+        EXPECT(rc >= 0 || rc == -ETIMEDOUT);
+        if (rc < 0) {
+            give_way();
+        } else if (rc % 2 == 0) {
+            EXPECT(on[rc].result == 0);
+            net.sum_in += out;
+            gave++;
+        } else {
+            EXPECT(on[rc].result == 1);
+            net.sum_out += in;
+            took++;
+        }
+    }
+    return 0;
+}
+
+/* Without a buffer the last one left would wait for itself for ever: here is a partner. */
+static void trade_with_the_last(struct end *ends, int n, uint64_t *random)
+{
+    int done = 0;
+
+    while (done < n) {
+        uint64_t in, out = mix(*random);
+        unsigned i = below(random, LINES);
+
+        if (sley_chan_recv(net.ch[i], &in, SLEY_NOW) == 1)
+            net.sum_out += in;
+        if (sley_chan_send(net.ch[i], &out, SLEY_NOW) == 0)
+            net.sum_in += out;
+        give_way();
+        done = 0;
+        for (int k = 0; k < n; k++)
+            done += ends[k].actor.done;
+    }
+}
+
+SCENARIO(chan_stress_selects_meet_crosswise)
+{
+    static struct end ends[CHOOSERS];
+    int rounds = scene.cast == FIBER_AND_THREADS ? 2 : 6;
+
+    for (int round = 0; round < rounds; round++) {
+        uint64_t random = mix(seed + 2000 + round), in;
+
+        memset(&net, 0, sizeof net);
+        for (int i = 0; i < LINES; i++)
+            net.ch[i] = sley_chan_create(8, round % 2 ? below(&random, 3) : 0);
+        for (int i = 0; i < CHOOSERS; i++) {
+            ends[i] = (struct end){ .number = i, .random = mix(random + i) };
+            actor_start_as(&ends[i].actor, scene.cast == THREADS || (scene.cast == FIBER_AND_THREADS && i % 2), trader, &ends[i]);
+        }
+        trade_with_the_last(ends, CHOOSERS, &random);
+        for (int i = 0; i < CHOOSERS; i++)
+            EXPECT(actor_result(&ends[i].actor) == 0);
+        for (int i = 0; i < LINES; i++) {
+            while (sley_chan_recv(net.ch[i], &in, SLEY_NOW) == 1)
+                net.sum_out += in;
+            sley_chan_destroy(net.ch[i]);
+        }
+        EXPECT(net.sum_in == net.sum_out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         PLAYED(chan_stress_every_message_comes_once),
         PLAYED(chan_stress_tokens_are_neither_lost_nor_doubled),
+        PLAYED(chan_stress_selects_lose_and_double_nothing),
+        PLAYED(chan_stress_selects_meet_crosswise),
     };
 
     seed = test_seed();
