@@ -30,9 +30,9 @@ static void forget_reports(void)
     reported.begun = reported.count = 0;
 }
 
-static void play_on_fibers(void (*body)(void))
+static void play_on_fibers(void (*body)(void), size_t stack_bytes)
 {
-    sley_options options = { .on_error = on_error, .stack_bytes = (size_t)1 << 20 };
+    sley_options options = { .on_error = on_error, .stack_bytes = stack_bytes };
 
     scene.cast = casts[0]; /* all on fibers */
     scene.unmet = NULL;
@@ -43,9 +43,10 @@ static void play_on_fibers(void (*body)(void))
 }
 
 /* Defines the cmocka test `name`, which plays the body that follows on a fiber. */
-#define ON_FIBERS(name) \
+#define ON_FIBERS(name) ON_FIBERS_WITH(name, 0)
+#define ON_FIBERS_WITH(name, stack_bytes) \
     static void name##_body(void); \
-    static void name(void **state) { (void)state; play_on_fibers(name##_body); } \
+    static void name(void **state) { (void)state; play_on_fibers(name##_body, stack_bytes); } \
     static void name##_body(void)
 
 /* Let others run, cancelled or not. */
@@ -125,6 +126,10 @@ static struct {
     sley_event never;
     sley_waitgroup one;
     sley_sem none;
+    sley_mutex mutex;
+    sley_cond cond;
+    sley_barrier barrier;
+    sley_future *pending;
     int pipe[2];
 } world;
 
@@ -139,6 +144,10 @@ static void world_begins(void)
     world.full = sley_chan_create(sizeof(int), 1);
     memset(&world.never, 0, sizeof world.never);
     memset(&world.one, 0, sizeof world.one);
+    memset(&world.mutex, 0, sizeof world.mutex);
+    memset(&world.cond, 0, sizeof world.cond);
+    sley_barrier_init(&world.barrier, 1000);
+    world.pending = sley_future_create(sizeof(int));
     sley_sem_init(&world.none, 0);
     sley_waitgroup_add(&world.one, 1);
     EXPECT(sley_chan_send(world.full, &v, SLEY_NOW) == 0);
@@ -157,6 +166,12 @@ static void world_ends(void)
     sley_event_fini(&world.never); /* aborts if somebody waits */
     sley_waitgroup_fini(&world.one);
     sley_sem_fini(&world.none);
+    EXPECT(sley_mutex_lock(&world.mutex, SLEY_NOW) == 0);
+    sley_mutex_unlock(&world.mutex);
+    sley_mutex_fini(&world.mutex);
+    sley_cond_fini(&world.cond);
+    sley_barrier_fini(&world.barrier);
+    sley_future_destroy(world.pending);
     sley_chan_destroy(world.hand_over);
     sley_chan_destroy(world.empty);
     sley_chan_destroy(world.full);
@@ -164,11 +179,22 @@ static void world_ends(void)
 }
 
 enum way {
-    SLEEP, SLEEP_UNTIL, RECV, RECV_BUFFERED, RECV_TIMED, RECV_N, SEND, SEND_FULL, SEND_N, EVENT, EVENT_TIMED, GROUP, GROUP_TIMED, SEM, READ,
-    READINESS, INNER_SLEEP, YIELD, COMPUTE, WAYS, PARKING_WAYS = YIELD
+    SLEEP, SLEEP_UNTIL, RECV, RECV_BUFFERED, RECV_TIMED, RECV_N, SEND, SEND_FULL, SEND_N, EVENT, EVENT_TIMED, GROUP, GROUP_TIMED, SEM, COND,
+    BARRIER, AWAIT, AWAIT_ANY, SELECT, SELECT_TIMED, SELECT_NOTHING, TICKER, READ, READINESS, INNER_SLEEP, YIELD, COMPUTE, WAYS,
+    PARKING_WAYS = YIELD
 };
 
 static int do_nothing_but_wait(void *arg) { return sley_event_wait(arg, SLEY_FOREVER); }
+
+static int shielded_wait_for(void *arg)
+{
+    int rc;
+
+    sley_shield_begin();
+    rc = sley_event_wait(arg, SLEY_FOREVER);
+    sley_shield_end();
+    return rc;
+}
 
 static int sleep_for_ever(void *arg)
 {
@@ -181,6 +207,8 @@ static int wait_as(enum way how)
 {
     sley_time far = sley_after(3600 * SLEY_S);
     int v = 7, many[4] = { 0 }, rc;
+    sley_case arms[5];
+    sley_ticker ticker;
     char byte;
 
     switch (how) {
@@ -198,6 +226,27 @@ static int wait_as(enum way how)
     case GROUP: return sley_waitgroup_wait(&world.one, SLEY_FOREVER);
     case GROUP_TIMED: return sley_waitgroup_wait(&world.one, far);
     case SEM: return sley_sem_wait(&world.none, SLEY_FOREVER);
+    case COND:
+        if (sley_mutex_lock(&world.mutex, SLEY_FOREVER) < 0) /* no point of cancellation */
+            return -EIO;
+        rc = sley_cond_wait(&world.cond, &world.mutex, SLEY_FOREVER);
+        sley_mutex_unlock(&world.mutex);
+        return rc;
+    case BARRIER: return sley_barrier_wait(&world.barrier, SLEY_FOREVER);
+    case AWAIT: return sley_await(world.pending, SLEY_FOREVER);
+    case AWAIT_ANY: return sley_wait_any((sley_future *[]){ world.pending, world.pending }, 2, SLEY_FOREVER);
+    case SELECT:
+    case SELECT_TIMED:
+        arms[0] = sley_case_recv(world.hand_over, &v);
+        arms[1] = sley_case_send(world.full, &v);
+        arms[2] = sley_case_event(&world.never);
+        arms[3] = how == SELECT ? sley_case_sem(&world.none) : sley_case_at(far);
+        arms[4] = how == SELECT ? sley_case_future(world.pending) : sley_case_recv(world.empty, many);
+        return sley_select(arms, 5, how == SELECT ? SLEY_FOREVER : far);
+    case SELECT_NOTHING: return sley_select(NULL, 0, SLEY_FOREVER);
+    case TICKER:
+        sley_ticker_init(&ticker, 3600 * SLEY_S);
+        return sley_ticker_wait(&ticker, SLEY_FOREVER);
     case READ: return sley_read(world.pipe[0], &byte, 1, SLEY_FOREVER);
     case READINESS: return sley_fd_wait(world.pipe[0], POLLIN, SLEY_FOREVER);
     case INNER_SLEEP: return sley_scope_run(sleep_for_ever, NULL, far);
@@ -938,6 +987,57 @@ ON_FIBERS(closing_waits_however_often_it_is_cancelled)
     EXPECT(sley_scope_wait(&s, -ECANCELED, SLEY_NOW) == 0);
 }
 
+static int end_above_and_hold_on(void *arg)
+{
+    void **scope_and_event = arg;
+    int rc;
+
+    sley_shield_begin();
+    sley_scope_set_deadline(scope_and_event[0], SLEY_NOW);
+    rc = sley_event_wait(scope_and_event[1], SLEY_FOREVER);
+    sley_shield_end();
+    return rc;
+}
+
+static int let_go(void *arg)
+{
+    void **opener_and_event = arg;
+    struct kid *opener = opener_and_event[0];
+
+    kid_parks(opener);
+    for (int i = 0; i < 10; i++)
+        pass();
+    EXPECT(!opener->done);
+    sley_event_set(opener_and_event[1]);
+    return 0;
+}
+
+static int close_over_a_deadline(void *arg)
+{
+    sley_scope s;
+    void *scope_and_event[] = { &s, arg };
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    EXPECT(sley_go(end_above_and_hold_on, scope_and_event) == 0);
+    return sley_scope_wait(&s, 7, SLEY_FOREVER);
+}
+
+/* Closing is not a call that a deadline cuts short: if nobody else was, the result is the body's. */
+ON_FIBERS(a_deadline_that_only_met_the_closing_cut_nothing_short)
+{
+    for (int round = 0; round < 20; round++) {
+        sley_event release = { { 0 } };
+        struct kid opener, releaser;
+        void *opener_and_event[] = { &opener, &release };
+        sley_scope s;
+
+        sley_scope_init(&s, SLEY_FOREVER);
+        kid_starts(&opener, close_over_a_deadline, &release);
+        kid_starts(&releaser, let_go, opener_and_event);
+        EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0 && opener.result == 7);
+    }
+}
+
 /* --- cancelling itself ------------------------------------------------------------------------------------------------------ */
 
 ON_FIBERS(a_cancel_has_effect_once)
@@ -1256,6 +1356,33 @@ ON_FIBERS(a_passed_grace_cancels_the_children_and_waits_on)
     EXPECT(sley_scope_wait(&s, 3, sley_after(3600 * SLEY_S)) == 3); /* in time */
     sley_scope_init(&s, SLEY_FOREVER);
     EXPECT(sley_scope_wait(&s, 4, SLEY_NOW) == 4); /* nobody there who needs it */
+}
+
+/* Waiting for the end of the children in a select is a wait like others, closing is not. */
+ON_FIBERS(a_select_on_the_end_of_a_scope_can_be_cancelled_and_closing_cannot)
+{
+    sley_event release = { { 0 } };
+    struct kid kid;
+    sley_scope s;
+    sley_case end;
+
+    for (int cancelled = 0; cancelled <= 1; cancelled++) {
+        sley_event_reset(&release);
+        sley_scope_init(&s, SLEY_FOREVER);
+        kid_starts(&kid, shielded_wait_for, &release);
+        kid_parks(&kid);
+        end = sley_case_scope(&s);
+        if (cancelled) {
+            sley_scope_cancel(&s);
+            EXPECT(sley_select(&end, 1, SLEY_FOREVER) == -ECANCELED && !kid.done);
+            sley_event_set(&release);
+        } else {
+            EXPECT(sley_select(&end, 1, sley_after(SLEY_US)) == -ETIMEDOUT && !kid.done);
+            sley_event_set(&release);
+            EXPECT(sley_select(&end, 1, SLEY_FOREVER) == 0 && end.result == 0);
+        }
+        EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0 && kid.done && kid.result == 0);
+    }
 }
 
 /* --- run -------------------------------------------------------------------------------------------------------------------- */
@@ -1674,7 +1801,7 @@ static int link_of_frames(int left)
 
 static int frames(void *arg) { return link_of_frames((int)(intptr_t)arg); }
 
-ON_FIBERS(a_chain_of_a_thousand_scopes_is_cancelled)
+ON_FIBERS_WITH(a_chain_of_a_thousand_scopes_is_cancelled, (size_t)1 << 20)
 {
     for (int round = 0; round < 6; round++) {
         int left = CHAIN;
@@ -2218,6 +2345,50 @@ static void stopping_waits_for_shields_as_long_as_it_is_told_to(void **state)
     assert_null(scene.unmet);
 }
 
+struct asleep {
+    _Atomic(sley_scope *) scope;
+    _Atomic(struct sl_fiber *) block;
+    _Atomic(int) result;
+};
+
+static int sleep_in_a_scope(void *arg)
+{
+    struct asleep *a = arg;
+    sley_scope s;
+    int rc;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    a->block = sl_current();
+    a->scope = &s;
+    rc = sley_sleep(SLEY_FOREVER);
+    a->result = sley_scope_wait(&s, rc, SLEY_FOREVER);
+    return 0;
+}
+
+/* Nothing runs any more, and the workers sleep until a timer that was not there: they must be told. */
+static void a_thread_may_set_a_deadline_while_all_workers_sleep(void **state)
+{
+    sley_runtime *rt;
+
+    (void)state;
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    for (int round = 0; round < 40; round++) {
+        struct asleep a = { .result = 0 };
+
+        assert_int_equal(sley_runtime_submit(rt, sleep_in_a_scope, &a), 0);
+        while (a.scope == NULL || SL_WORD_STATE(sl_load_acquire(&a.block->word)) != SL_WAITING)
+            sched_yield();
+        for (int i = 0; i < round * 50; i++)
+            sched_yield();
+        sley_scope_set_deadline(a.scope, sley_after((round % 4) * 100 * SLEY_US + 1));
+        while (a.result == 0)
+            sched_yield();
+        assert_int_equal(a.result, -ETIMEDOUT);
+    }
+    sley_runtime_destroy(rt);
+}
+
 /* --- attached threads ------------------------------------------------------------------------------------------------------- */
 
 struct attached {
@@ -2321,7 +2492,14 @@ void *__wrap_calloc(size_t n, size_t bytes);
 void *__wrap_realloc(void *p, size_t bytes);
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
 
-void *__wrap_malloc(size_t bytes) { allocations++; return __real_malloc(bytes); }
+static _Atomic(size_t) refused_bytes; /* an allocation of so many fails */
+
+void *__wrap_malloc(size_t bytes)
+{
+    allocations++;
+    return bytes == refused_bytes && bytes > 0 ? NULL : __real_malloc(bytes);
+}
+
 void *__wrap_calloc(size_t n, size_t bytes) { allocations++; return __real_calloc(n, bytes); }
 void *__wrap_realloc(void *p, size_t bytes) { allocations++; return __real_realloc(p, bytes); }
 void *__wrap_aligned_alloc(size_t alignment, size_t bytes) { allocations++; return __real_aligned_alloc(alignment, bytes); }
@@ -2366,6 +2544,38 @@ static void a_scope_costs_no_allocation(void **state)
     assert_int_equal(sizeof(sley_scope), 160);
 }
 
+/* Who waits for the scope need not look at what sley_go returned. */
+ON_FIBERS(a_child_that_cannot_be_started_is_an_error_of_the_scope)
+{
+    enum { BYTES = 937 };
+    char arg[BYTES] = { 0 };
+    struct kid kid;
+    sley_scope s;
+
+    for (int how = 0; how < 4; how++) {
+        int isolated = how % 2, by_name = how / 2, rc;
+
+        forget_reports();
+        if (isolated)
+            sley_scope_init_isolated(&s, SLEY_FOREVER);
+        else
+            sley_scope_init(&s, SLEY_FOREVER);
+        kid_starts(&kid, sleep_for_ever, NULL);
+        kid_parks(&kid);
+        refused_bytes = BYTES;
+        rc = by_name ? sley_scope_go_copy(&s, return_zero, arg, BYTES) : sley_go_copy(return_zero, arg, BYTES);
+        refused_bytes = 0;
+        EXPECT(rc == -ENOMEM);
+        EXPECT(sley_cancelled() == (isolated ? 0 : -ECANCELED));
+        if (isolated) {
+            EXPECT(reported.count == 1 && reported.error == -ENOMEM && reported.fiber == 0);
+            sley_scope_cancel(&s);
+        }
+        EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == (isolated ? 0 : -ENOMEM));
+        EXPECT(kid.result == -ECANCELED);
+    }
+}
+
 int main(void)
 {
 #define T(test) cmocka_unit_test(test)
@@ -2392,6 +2602,7 @@ int main(void)
         T(calls_that_need_not_wait_go_on_and_the_64th_of_them_is_refused),
         T(calls_that_give_something_back_are_never_refused),
         T(closing_waits_however_often_it_is_cancelled),
+        T(a_deadline_that_only_met_the_closing_cut_nothing_short),
         T(a_cancel_has_effect_once),
         T(a_cancelled_scope_that_cut_nothing_short_returns_what_its_body_did),
         T(a_cancel_goes_down_and_nowhere_else),
@@ -2404,6 +2615,7 @@ int main(void)
         T(fibers_and_threads_may_move_a_deadline_at_once),
         T(a_deadline_may_pass_while_the_scope_is_closed),
         T(a_passed_grace_cancels_the_children_and_waits_on),
+        T(a_select_on_the_end_of_a_scope_can_be_cancelled_and_closing_cannot),
         T(run_is_init_call_and_wait),
         T(a_shield_keeps_cancellation_away_until_it_ends),
         T(a_wait_under_a_shield_is_not_ended_by_a_cancel),
@@ -2422,9 +2634,11 @@ int main(void)
         T(run_waits_for_what_its_function_has_started),
         T(the_root_scope_may_be_cancelled_by_the_program),
         T(stopping_waits_for_shields_as_long_as_it_is_told_to),
+        T(a_thread_may_set_a_deadline_while_all_workers_sleep),
         T(a_shield_on_an_attached_thread_outlasts_the_stop),
         T(every_attached_thread_is_told_of_the_stop),
         T(a_scope_costs_no_allocation),
+        T(a_child_that_cannot_be_started_is_an_error_of_the_scope),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

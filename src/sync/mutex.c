@@ -3,7 +3,7 @@
  *
  *   X1  `owner` goes from NULL to a fiber by compare-and-swap, and away from a fiber by that fiber's store. A hand-over stores the next
  *       owner, who was claimed before: so there is never an owner that does not know it.
- *   X2  `waiting` is not NOBODY while a node is linked or `woken` is set. It, `woken`, `episode` and the list change under the lock.
+ *   X2  `waiting` is not NOBODY while a node is linked, `woken` is set or somebody is `asking`. All four change under the lock.
  *   X3  A fiber links itself only if `waiting` is SETTLED, somebody owns the mutex, and that owner's unlock cannot be a quick one any more
  *       (below). So every unlock from then on goes through the lock and finds the node.
  *   X4  `woken`: one waiter at most is on its way to compete. It looks under the lock: either it takes the mutex, or it links itself at the
@@ -16,7 +16,7 @@
  *
  * The quick unlock, and who comes to wait:
  *     unlock: own block: "I unlock m" [mutex.2]; compiler barrier; waiting is NOBODY? owner = NULL; own block: "no more" [mutex.3]
- *     waiter: under the lock: waiting = ASKED; unlock the lock; membarrier; lock; waiting = SETTLED;
+ *     waiter: under the lock: waiting = ASKED, one more is asking; unlock the lock; membarrier; lock; one less; waiting = SETTLED;
  *             o = owner; o's block does not say "I unlock m"; owner is still o: link and park
  * Control blocks are never unmapped, so the waiter may look into o's whatever has become of o.
  * order [mutex.2]: the membarrier falls somewhere into the owner's instructions. If it falls before the look at `waiting`, that look sees
@@ -28,8 +28,9 @@
  * order [mutex.1]: what was done under the mutex is released by the store of `owner`; the next one's compare-and-swap acquires it. After a
  * hand-over it comes by [park.2].
  *
- * ASKED and SETTLED: only who has made a barrier since `waiting` left NOBODY for the last time (`episode`) may say SETTLED. A waiter that
- * finds ASKED makes a barrier of its own. So no parked waiter depends on one that is still on its way to look.
+ * ASKED and SETTLED: while somebody is asking nobody clears `waiting`. So whoever comes back from his membarrier may say SETTLED: every
+ * unlock that begins now sees it. A waiter that finds ASKED makes a membarrier of its own, so that no parked waiter depends on one that
+ * has yet to look.
  *
  * Unlock while somebody waits: lock; the oldest has waited long: it is the owner. Otherwise owner = NULL, and if none is woken, the oldest
  * is. If nobody is left: waiting = NOBODY, unlock the lock, and once more from the start: after owner = NULL nothing may be touched.
@@ -47,10 +48,12 @@ enum told { WOKEN, IS_OWNER }; /* in a node's result */
 
 /* ---- waiting ---- */
 
-/* Looks before one parks, with so many pauses between them: some microseconds in all, a tenth of what parking and being woken costs on
- * another worker; and the mutex is left alone long enough for its owner to lock it many times in a row, see base/lock.c. */
+/* Who finds the mutex held by somebody who runs looks again a few times before it parks: parking and being woken cost microseconds, and
+ * from then on every unlock takes the long way. Between two looks it leaves the line alone, ever longer, so that the owner can lock many
+ * times in a row, see base/lock.c. With critical sections of a few nanoseconds about every third look finds it free. */
+#define SPIN_NS         (20 * SLEY_US)
 #define SPIN_PAUSES_MIN 32
-#define SPIN_PAUSES_MAX 256
+#define SPIN_PAUSES_MAX 128
 
 /* May the owner unlock while f, which waits, keeps its processor? Not if it is parked, nor if it waits for this very worker. A hint. */
 static bool owner_may_run(const struct sl_fiber *owner, const struct sl_fiber *f)
@@ -62,39 +65,39 @@ static bool owner_may_run(const struct sl_fiber *owner, const struct sl_fiber *f
     return f->flags & SL_FIBER_THREAD || sl_load_relaxed(&owner->worker) != sl_load_relaxed(&f->worker); /* hint */
 }
 
-static bool spin(struct sl_mutex *m, struct sl_fiber *f)
+static bool spin(struct sl_mutex *m, struct sl_fiber *f, int64_t end)
 {
-    for (unsigned pauses = SPIN_PAUSES_MIN; pauses <= SPIN_PAUSES_MAX; pauses *= 2) {
+    unsigned pauses = SPIN_PAUSES_MIN;
+
+    do {
         struct sl_fiber *owner = sl_load_relaxed(&m->owner); /* hint */
 
-        if (owner != NULL && !owner_may_run(owner, f))
-            return false;
         if (owner == NULL && sl_mutex_try(m, f))
             return true;
+        if (owner != NULL && !owner_may_run(owner, f))
+            return false;
         for (unsigned i = 0; i < pauses; i++)
             sl_cpu_relax();
-    }
-    return sl_mutex_try(m, f);
+        if (pauses < SPIN_PAUSES_MAX)
+            pauses *= 2;
+    } while (sl_clock_ns() < end);
+    return false;
 }
 
-/* Called and returns with the lock held: waiting is SETTLED, unless somebody has cleared it meanwhile. */
+/* Called and returns with the lock held: waiting is SETTLED. */
 static void settle(struct sl_mutex *m)
 {
-    uint32_t episode;
-
-    if (sl_load_relaxed(&m->waiting) == SL_MUTEX_NOBODY) { /* under the lock */
-        m->episode++;
+    if (sl_load_relaxed(&m->waiting) == SL_MUTEX_NOBODY) /* under the lock */
         sl_store_relaxed(&m->waiting, SL_MUTEX_ASKED); /* [mutex.2] */
-    }
-    episode = m->episode;
+    m->asking++; /* nobody makes it NOBODY again meanwhile */
     sl_lock_release(&m->lock);
     if (sl_use_membarrier)
         sl_membarrier(); /* [mutex.2] heavy side */
     else
         sl_fence_seq_cst(); /* [mutex.2] */
     sl_lock_acquire(&m->lock);
-    if (m->episode == episode && sl_load_relaxed(&m->waiting) == SL_MUTEX_ASKED) /* under the lock */
-        sl_store_relaxed(&m->waiting, SL_MUTEX_SETTLED); /* under the lock */
+    m->asking--;
+    sl_store_relaxed(&m->waiting, SL_MUTEX_SETTLED); /* under the lock */
 }
 
 /* Called and returns with the lock held. true: the mutex is f's. false: f may link itself (X3). */
@@ -122,7 +125,7 @@ static bool take_or_settle(struct sl_mutex *m, struct sl_fiber *f)
 /* Under the lock (X2). */
 static void clear_waiting(struct sl_mutex *m)
 {
-    if (m->waiters.head == NULL && !m->woken)
+    if (m->waiters.head == NULL && !m->woken && m->asking == 0)
         sl_store_relaxed(&m->waiting, SL_MUTEX_NOBODY); /* under the lock */
 }
 
@@ -134,10 +137,10 @@ int sl_mutex_lock_slow(struct sl_mutex *m, struct sl_fiber *f, sley_time deadlin
 
     if (deadline == SLEY_NOW)
         return -ETIMEDOUT;
-    if (spin(m, f))
+    node.value = sl_clock_ns();
+    if (spin(m, f, node.value + SPIN_NS))
         return 0;
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) + 1); /* own: a lock is no point of cancellation */
-    node.value = 0;
     for (;;) {
         bool taken;
         unsigned why;
@@ -159,12 +162,10 @@ int sl_mutex_lock_slow(struct sl_mutex *m, struct sl_fiber *f, sley_time deadlin
         }
         sl_node_init(&node, f);
         node.result = WOKEN;
-        if (was_woken) {
+        if (was_woken)
             sl_wait_list_push_front(&m->waiters, &node);
-        } else {
-            node.value = sl_clock_ns();
+        else
             sl_wait_list_push(&m->waiters, &node);
-        }
         why = sl_park(&m->lock);
         if (why == SL_ARM_EVENT) {
             if (node.result == IS_OWNER)
@@ -278,7 +279,7 @@ void sley_mutex_fini(sley_mutex *mutex)
         return;
     SLEY_ASSERT(sl_load_relaxed(&m->owner) == NULL, "sley_mutex_fini", "somebody holds the mutex"); /* hint: nobody may be about to */
     sl_lock_acquire(&m->lock);
-    waited_for = m->waiters.head != NULL || m->woken;
+    waited_for = m->waiters.head != NULL || m->woken || m->asking > 0;
     sl_lock_release(&m->lock);
     SLEY_ASSERT(!waited_for, "sley_mutex_fini", "somebody waits for the mutex");
 }

@@ -12,14 +12,14 @@ struct sl_mutex { /* zeroed memory is valid */
     struct sl_lock      lock;
     _Atomic(uint8_t)    waiting; /* enum sl_mutex_waiting; written under the lock, read by who unlocks */
     uint8_t             woken;   /* a waiter was made ready to compete and has not looked yet; under the lock */
-    uint32_t            episode; /* counts how often `waiting` left NOBODY; under the lock; wraps */
+    uint32_t            asking;  /* so many are making a membarrier before they look again; under the lock */
     struct sl_wait_list waiters; /* value: when it began to wait; result: enum told */
 };
 
 _Static_assert(sizeof(struct sl_mutex) <= sizeof(sley_mutex) && _Alignof(struct sl_mutex) <= _Alignof(sley_mutex),
                "fits the public struct");
 
-/* ASKED: somebody wants to wait. SETTLED: and has made a membarrier since, so every unlock that begins now sees it. */
+/* ASKED: somebody wants to wait. SETTLED: and a membarrier was made since then, so every unlock that begins now sees it. */
 enum sl_mutex_waiting { SL_MUTEX_NOBODY, SL_MUTEX_ASKED, SL_MUTEX_SETTLED };
 
 static inline struct sl_mutex *sl_mutex_of(sley_mutex *m)

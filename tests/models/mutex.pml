@@ -1,9 +1,9 @@
 /* mutex.pml - the mutex: a plain store unlocks it while nobody waits, and its memory may be freed at once.
  *
- * Models src/sync/mutex.c and mutex.h as they are written, X1 to X6 there: `owner`, `waiting`, `woken`, the lock and under it the list; the
- * mark in the owner's control block, which says "I unlock it". The fibers share an object with a count that the mutex guards. Each locks
- * it several times, or gives up at a deadline; the last time it has none, and takes its reference away. Who finds that it was the last
- * one frees the object after its unlock.
+ * Models src/sync/mutex.c and mutex.h as they are written, X1 to X6 there: `owner`, `waiting`, `woken`, `asking`, the lock and under it the
+ * list; the mark in the owner's control block, which says "I unlock it". The fibers share an object with a count that the mutex guards.
+ * Each locks it several times, or gives up at a deadline; the last time it has none, and takes its reference away. Who finds that it was
+ * the last one frees the object after its unlock.
  *
  * Store buffers: the three stores of a quick unlock (mark, owner, no mark) stay in their order in the processor's buffer, which drains at
  * any time, before its own read-modify-writes, and within anybody's membarrier. The look at `waiting` overtakes the mark.
@@ -21,7 +21,7 @@
  *   bug MARK_AFTER_LOOK in TWO - it says so after the look at `waiting`
  *   bug OWNER_ONCE in TWO - the waiter does not read the owner again after it has seen no mark, [mutex.3]
  *   bug ASKED_WILL_DO in THREE - a waiter relies on the membarrier that another has yet to make
- *   bug EPISODE_IGNORED in THREE - a membarrier of an older episode settles a newer one
+ *   bug ASKING_IGNORED in THREE - `waiting` is cleared while somebody makes a membarrier, who says SETTLED after that
  *   bug SECOND_LOOK in TWO - rejected: instead of a mark, a look at `waiting` after the store of the owner; the mutex may be gone
  *   bug CLEARS_AND_FREES in TWO - an unlock that finds nobody under the lock stores the owner, then releases the lock
  *   bug READY_FIRST in TWO - a waiter is made ready before the lock is released
@@ -41,7 +41,7 @@
 #define MARK_AFTER_LOOK  3
 #define OWNER_ONCE       4
 #define ASKED_WILL_DO    5
-#define EPISODE_IGNORED  6
+#define ASKING_IGNORED  6
 #define SECOND_LOOK      7
 #define CLEARS_AND_FREES 8
 #define READY_FIRST      9
@@ -66,11 +66,6 @@
 #define ASKED   1
 #define SETTLED 2
 
-/* `barrier`; OLD: another episode has begun since. */
-#define NONE      0
-#define UNDER_WAY 1
-#define OLD       2
-
 /* `ready`: was claimed by an unlock and runs again. */
 #define WOKEN    1
 #define IS_OWNER 2
@@ -78,10 +73,9 @@
 #define NO_FIBER FIBERS
 
 byte owner;              /* fiber + 1; 0: nobody. As memory has it */
-byte waiting;
+byte waiting, asking;
 bit woken, m_lock;
 chan list = [FIBERS] of { byte };
-byte barrier[FIBERS];    /* that the fiber makes to settle `waiting`. In the code `episode` says whether it is an old one */
 bit mark[FIBERS];        /* of a fiber's control block: it unlocks the mutex. As memory has it */
 
 mtype = { MARK, OWNER, NO_MARK_ANY_MORE };
@@ -165,7 +159,11 @@ inline try()
 inline clear_waiting()
 {
     if
+#if BUG == ASKING_IGNORED
     :: len(list) == 0 && !woken -> waiting = NOBODY
+#else
+    :: len(list) == 0 && !woken && asking == 0 -> waiting = NOBODY
+#endif
     :: else
     fi
 }
@@ -174,34 +172,16 @@ inline settle()
 {
     d_step {
         if
-        :: waiting == NOBODY ->
-            waiting = ASKED;
-            for (o : 0 .. FIBERS - 1) {
-                if
-                :: barrier[o] == UNDER_WAY -> barrier[o] = OLD
-                :: else
-                fi
-            }
-            o = 0
+        :: waiting == NOBODY -> waiting = ASKED
         :: else
         fi;
-        barrier[me] = UNDER_WAY;
+        asking++;
         TOUCH;
         m_lock = 0
     }
     membarrier();
     lock();
-    d_step {
-        if
-#if BUG == EPISODE_IGNORED
-        :: waiting == ASKED -> waiting = SETTLED
-#else
-        :: waiting == ASKED && barrier[me] == UNDER_WAY -> waiting = SETTLED
-#endif
-        :: else
-        fi;
-        barrier[me] = NONE
-    }
+    d_step { asking--; waiting = SETTLED }
 }
 
 /* taken: the mutex is ours; else we may link ourselves. */

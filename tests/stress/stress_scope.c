@@ -34,6 +34,8 @@ static struct {
     sley_chan *ch;
     sley_event never;
     sley_waitgroup one;
+    sley_mutex mutex;
+    sley_cond cond;
     sley_runtime *rt;
     _Atomic(int) started, ended, reports, reports_expected, stop;
     _Atomic(long) fibers, scopes, refused; /* of all trees */
@@ -163,15 +165,30 @@ static int may_be_refused(const struct record *r)
 static int wait_somehow(struct node *n, int for_ever)
 {
     sley_time deadline = for_ever ? SLEY_FOREVER : sley_after(below(&n->random, 100) * SLEY_US);
+    sley_case arms[4];
     int v = 1, rc;
 
-    switch (below(&n->random, 7)) {
+    switch (below(&n->random, 10)) {
     case 0: rc = sley_event_wait(&world.never, deadline); break;
     case 1: rc = sley_waitgroup_wait(&world.one, deadline); break;
     case 2: rc = for_ever ? sley_sleep(SLEY_FOREVER) : sley_sleep(below(&n->random, 50) * SLEY_US); break;
     case 3: rc = sley_chan_send(world.ch, &v, deadline); break; /* what comes in goes out again, or its time passes */
     case 4: rc = sley_chan_recv(world.ch, &v, deadline); break;
     case 5: rc = sley_yield(); break;
+    case 6:
+    case 7:
+        arms[0] = sley_case_recv(world.ch, &v);
+        arms[1] = sley_case_event(&world.never);
+        arms[2] = sley_case_send(world.ch, &v);
+        arms[3] = sley_case_at(for_ever ? sley_after(3600 * SLEY_S) : deadline);
+        rc = sley_select(arms, for_ever ? 2 : 4, deadline);
+        break;
+    case 8:
+        rc = sley_mutex_lock(&world.mutex, SLEY_FOREVER);
+        EXPECT(rc == 0);
+        rc = sley_cond_wait(&world.cond, &world.mutex, deadline);
+        sley_mutex_unlock(&world.mutex);
+        break;
     default: rc = sley_cancelled(); break;
     }
     return rc == -ETIMEDOUT || rc > 0 ? 0 : rc;
@@ -422,6 +439,8 @@ static int play_trees(void *arg)
         pthread_join(threads[i], NULL);
     pthread_join(attached, NULL);
     sley_chan_destroy(world.ch);
+    sley_mutex_fini(&world.mutex);
+    sley_cond_fini(&world.cond);
     sley_event_fini(&world.never);
     sley_waitgroup_fini(&world.one);
     return 0;
