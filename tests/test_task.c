@@ -989,7 +989,7 @@ static int racer(void *arg) /* each has a reference and gives it back */
     return 0;
 }
 
-enum { ACTORS = 7, ROUNDS = 400 };
+enum { ACTORS = 7, ROUNDS = 250 };
 
 static void race_once(uint64_t *random, int plain)
 {
@@ -1073,6 +1073,44 @@ static int cancels_at_the_end(void *arg)
         sley_future_destroy(g);
     }
     return 0;
+}
+
+static int waits_for_its_cancel(void *arg)
+{
+    (void)arg;
+    return sley_sleep(SLEY_FOREVER);
+}
+
+static int cancels_at_the_beginning(void *arg)
+{
+    uint64_t random = *(uint64_t *)arg;
+
+    for (int round = 0; round < ROUNDS; round++) {
+        sley_future *f = sley_task_create(waits_for_its_cancel, NULL);
+
+        if (below(&random, 3) == 0)
+            sley_yield();
+        for (uint32_t n = below(&random, 2000); n > 0; n--)
+            sl_compiler_barrier();
+        EXPECT(sley_future_cancel(f) == 0);
+        EXPECT(sley_await(f, SLEY_FOREVER) == -ECANCELED && sley_future_state(f) == SLEY_FUTURE_CANCELLED);
+        sley_future_destroy(f);
+    }
+    return 0;
+}
+
+/* One that meets the beginning is not lost: else this would wait for ever. */
+SCENARIO(task_cancelled_as_it_begins)
+{
+    struct actor a[4];
+    uint64_t random[4];
+
+    for (int i = 0; i < 4; i++) {
+        random[i] = mix(seed + 7 + (uint64_t)i);
+        actor_start_as(&a[i], 0, cancels_at_the_beginning, &random[i]);
+    }
+    for (int i = 0; i < 4; i++)
+        EXPECT(actor_result(&a[i]) == 0);
 }
 
 /* A cancel that meets the very end of its task finds nobody else in its place: stacks are soon another task's. */
@@ -1211,6 +1249,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(task_that_waits_for_itself_is_told_so),
         ON_FIBERS(task_races_end_well),
         ON_FIBERS(future_races_end_well),
+        ON_FIBERS(task_cancelled_as_it_begins),
         ON_FIBERS(task_cancelled_at_its_end_and_nobody_else),
         ON_FIBERS(crowds_of_futures_and_waiters_end_well),
     };

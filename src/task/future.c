@@ -10,9 +10,10 @@
  *   U5  The fiber of a task holds a reference until its last access. Who completes a plain future: the last access is an unlock, after
  *       which all waiters are unlinked, and a wait that returned 0 has held the lock after it or was made ready after it; while callbacks
  *       run it holds a reference of its own. So who got the outcome may give the last reference back.
- *   U6  `scope` is where a running task can be cancelled, and nothing else. A canceller takes a pin of it under the future's lock; the
- *       fiber takes `scope` away under the same lock, then closes it, which waits for the pins. While there is none the canceller sets
- *       cancel_requested and looks again; the fiber, when it has set `scope`, looks at cancel_requested: at least one sees the other.
+ *   U6  `scope` is where a running task can be cancelled, and nothing else. A canceller takes a pin of it under the future's lock, and only
+ *       while there is no outcome; the fiber sets the outcome under the same lock, then closes the scope, which waits for the pins.
+ *       Before the task begins the canceller sets cancel_requested and looks again; the fiber, when it has set `scope`, looks at
+ *       cancel_requested: at least one sees the other.
  *   U7  A failure that nobody was told of is reported by who gives the last reference back. `seen` is written by holders of references.
  *
  * A wait for several futures has a node in each, of kind PART, and one count of outcomes still wanted. A completer counts down, and claims
@@ -65,7 +66,7 @@ struct sley_future {
     _Atomic(uint8_t)  cancel_requested; /* of a task; written under the lock */
     void             *arg;     /* what a task's function gets, or the value; constant */
     union {
-        _Atomic(struct sl_scope *) scope; /* of a task that runs; else NULL */
+        _Atomic(struct sl_scope *) scope; /* of a task that has begun and has no outcome */
         uint64_t who;                     /* OVER and failed: the number of the fiber that completed it, 0 for a plain thread */
     };
     union {
@@ -119,8 +120,8 @@ static void report(const sley_future *f)
 {
     sley_runtime *rt = sley_runtime_current();
 
-    if (rt != NULL)
-        sl_report_error(rt, f->who, f->name, f->outcome);
+    if (rt != NULL && rt->options.on_error != NULL)
+        rt->options.on_error(rt->options.ctx, f->who, f->name, f->outcome);
 }
 
 static __attribute__((noinline)) void drop_pending(sley_future *f)
@@ -284,7 +285,6 @@ static inline void settle(sley_future *f)
 static inline bool finish(sley_future *f, enum sley_future_state state, int outcome)
 {
     f->outcome = outcome;
-    sl_store_relaxed(&f->scope, NULL); /* under the lock: U6 */
     sl_store_release(&f->state, state); /* [future.2] */
     if (f->callbacks == NULL) {
         settle(f);
@@ -574,9 +574,7 @@ int sley_wait_for(sley_future *f, sley_time deadline)
     if (f == NULL || sl_deadline_check(deadline) < 0)
         return -EINVAL;
     self = sl_current();
-    if (sl_streak_cancelled(self) && has_outcome(f))
-        return -ECANCELED; /* f needs no cancel */
-    rc = wait_until_over(f, self, deadline, "sley_wait_for");
+    rc = sl_streak_cancelled(self) ? -ECANCELED : wait_until_over(f, self, deadline, "sley_wait_for");
     if (rc == -EDEADLK || rc == -ECHILD) /* nor could its end be waited for */
         return rc;
     if (rc < 0) {

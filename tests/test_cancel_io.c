@@ -1,0 +1,811 @@
+/* test_cancel_io.c - the rows of docs/cancellation.md that are about descriptors, names and signals. How a row is played:
+ * cancel_scenario.h. The other rows: test_cancel.c. */
+#include "cancel_scenario.h"
+
+#include "io/record.h"
+
+#include <linux/openat2.h>
+#include <sys/resource.h>
+
+enum { PIPE_BYTES = 4096, MESSAGE_BYTES = 100, ALL_BYTES = 3 * PIPE_BYTES, FILE_BYTES = 8192, CLIENTS_MAX = 80 };
+
+/* What the row that is played works on. The bytes of a stream are the pattern, from 0 on. */
+static struct {
+    int in, out;        /* two ends of a stream: what is written to out is read from in */
+    int spare;          /* another end of theirs, kept open */
+    size_t put, got;    /* bytes that went into the stream, bytes that were taken out of it */
+    int listener, queued, accepted[CLIENTS_MAX], accepted_count, clients[CLIENTS_MAX], client_count;
+    int file, dir, reader, result;
+    int arm, won; /* of a select: which one the step lets go, which one went */
+    off_t offset;
+    struct rlimit limit;
+    struct actor actor;
+    unsigned char buf[1 << 17];
+} stage;
+
+static void clear_stage(void)
+{
+    memset(&stage, 0, offsetof(__typeof__(stage), buf));
+    stage.in = stage.out = stage.spare = stage.listener = stage.file = stage.dir = stage.reader = stage.result = -1;
+}
+
+static void close_if_open(int fd)
+{
+    if (fd >= 0)
+        EXPECT(sley_close(fd) == 0);
+}
+
+static void tear_down(void)
+{
+    close_if_open(stage.in);
+    close_if_open(stage.out);
+    close_if_open(stage.spare);
+    close_if_open(stage.listener);
+    close_if_open(stage.file);
+    close_if_open(stage.dir);
+    close_if_open(stage.reader);
+    close_if_open(stage.result);
+    for (int i = 0; i < stage.accepted_count; i++)
+        close_if_open(stage.accepted[i]);
+    for (int i = 0; i < stage.client_count; i++)
+        close_if_open(stage.clients[i]);
+}
+
+/* --- streams ---------------------------------------------------------------------------------------------------------------- */
+
+static void open_pipe(int flags)
+{
+    int fds[2];
+
+    clear_stage();
+    if (pipe2(fds, O_CLOEXEC | flags) != 0 || fcntl(fds[1], F_SETPIPE_SZ, PIPE_BYTES) < 0)
+        abort();
+    stage.in = fds[0];
+    stage.out = fds[1];
+}
+
+static void open_sockets(void)
+{
+    int fds[2], small = 1;
+
+    clear_stage();
+    make_pair(fds, SOCK_STREAM);
+    stage.in = fds[0];
+    stage.out = fds[1];
+    setsockopt(stage.out, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+}
+
+static void set_up_tcp(void)
+{
+    int fds[2];
+
+    clear_stage();
+    make_tcp_pair(fds);
+    stage.in = fds[0];
+    stage.out = fds[1];
+}
+
+static void set_up_terminal(void)
+{
+    char name[64];
+
+    clear_stage();
+    stage.out = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    if (stage.out < 0 || grantpt(stage.out) != 0 || unlockpt(stage.out) != 0 || ptsname_r(stage.out, name, sizeof name) != 0 ||
+        (stage.in = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC)) < 0)
+        abort();
+}
+
+static void set_up_pipe(void) { open_pipe(0); }
+static void set_up_sockets(void) { open_sockets(); }
+
+static void set_flag(int fd, int flag, int on)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    fcntl(fd, F_SETFL, on ? flags | flag : flags & ~flag);
+}
+
+static void set_up_nonblocking_sockets(void)
+{
+    open_sockets();
+    set_flag(stage.in, O_NONBLOCK, 1);
+    set_flag(stage.out, O_NONBLOCK, 1);
+}
+
+/* Put bytes into the stream without waiting. How many went. */
+static int put(size_t bytes)
+{
+    ssize_t n;
+
+    fill_pattern(stage.buf, bytes, stage.put);
+    set_flag(stage.out, O_NONBLOCK, 1);
+    n = write(stage.out, stage.buf, bytes);
+    set_flag(stage.out, O_NONBLOCK, 0);
+    if (n > 0)
+        stage.put += (size_t)n;
+    return (int)n;
+}
+
+/* Take out of the stream what is in it. */
+static void drain(void)
+{
+    static unsigned char taken[1 << 16];
+    int was = fcntl(stage.in, F_GETFL);
+    ssize_t n;
+
+    set_flag(stage.in, O_NONBLOCK, 1);
+    while ((n = read(stage.in, taken, sizeof taken)) > 0) {
+        EXPECT(is_pattern(taken, (size_t)n, stage.got));
+        stage.got += (size_t)n;
+    }
+    fcntl(stage.in, F_SETFL, was);
+}
+
+/* The same at the end of a walk, when nothing more will be put into it. */
+static void drain_to_end(void)
+{
+    struct pollfd ended = { .fd = stage.in, .events = POLLRDHUP };
+
+    EXPECT(sley_close(stage.out) == 0);
+    stage.out = -1;
+    while (!((poll(&ended, 1, -1) == 1) && ended.revents & (POLLHUP | POLLRDHUP)))
+        ;
+    drain();
+}
+
+/* --- reading: what came is the call's or still in the stream ---------------------------------------------------------------- */
+
+static int got_into(const unsigned char *buf, size_t bytes, int rc)
+{
+    size_t n = rc > 0 ? (size_t)rc : 0;
+
+    EXPECT(is_pattern(buf, n, stage.got) && is_untouched(buf + n, bytes - n));
+    stage.got += n;
+    return rc;
+}
+
+#define READING(name, bytes, expression) \
+    static int name(sley_time deadline) \
+    { \
+        unsigned char buf[bytes]; \
+        memset(buf, 0xee, sizeof buf); \
+        return got_into(buf, sizeof buf, expression); \
+    }
+
+READING(recv_call, 1, sley_recv(stage.in, buf, sizeof buf, 0, deadline))
+READING(recv_whole_call, 3, sley_recv(stage.in, buf, sizeof buf, MSG_WAITALL, deadline))
+READING(read_call, 1, sley_read(stage.in, buf, sizeof buf, deadline))
+READING(read_all_call, 3, sley_read_all(stage.in, buf, sizeof buf, deadline))
+
+static void put_step(void) { EXPECT(put(1) == 1); }
+static void put_many(void) { EXPECT(put(200) == 200); }
+
+static void stream_check(int rc)
+{
+    (void)rc;
+    drain_to_end();
+    EXPECT(stage.got == stage.put);
+}
+
+/* A terminal hands on whole lines. */
+static int read_terminal_call(sley_time deadline)
+{
+    char line[8] = "";
+    int n = sley_read(stage.in, line, sizeof line, deadline);
+
+    EXPECT(n <= 0 || (n == 2 && memcmp(line, "x\n", 2) == 0));
+    if (n > 0)
+        stage.got++;
+    return n;
+}
+
+static void terminal_step(void) { EXPECT(write(stage.out, "x\n", 2) == 2); stage.put++; }
+
+static void terminal_check(int rc)
+{
+    char line[8];
+
+    (void)rc;
+    set_flag(stage.in, O_NONBLOCK, 1);
+    while (read(stage.in, line, sizeof line) == 2)
+        stage.got++;
+    EXPECT(stage.got == stage.put);
+}
+
+/* --- writing: what went is in the stream, and nothing else ------------------------------------------------------------------ */
+
+static void fill(void)
+{
+    while (put(PIPE_BYTES) > 0)
+        ;
+    while (put(1) > 0)
+        ;
+}
+
+static void set_up_full_pipe(void) { open_pipe(0); fill(); }
+static void set_up_full_sockets(void) { open_sockets(); fill(); }
+static void set_up_full_nonblocking_sockets(void) { set_up_nonblocking_sockets(); fill(); set_flag(stage.out, O_NONBLOCK, 1); }
+
+static int sent_from(int rc)
+{
+    if (rc > 0)
+        stage.put += (size_t)rc;
+    return rc;
+}
+
+#define WRITING(name, expression) \
+    static int name(sley_time deadline) \
+    { \
+        unsigned char buf[MESSAGE_BYTES]; \
+        fill_pattern(buf, sizeof buf, stage.put); \
+        return sent_from(expression); \
+    }
+
+WRITING(send_call, sley_send(stage.out, buf, sizeof buf, 0, deadline))
+WRITING(write_call, sley_write(stage.out, buf, sizeof buf, deadline))
+
+/* The _all forms: `stage.put` stays where the call begins. */
+#define WRITING_ALL(name, expression) \
+    static int name(sley_time deadline) \
+    { \
+        static unsigned char all[ALL_BYTES]; \
+        fill_pattern(all, sizeof all, stage.put); \
+        return expression; \
+    }
+
+WRITING_ALL(send_all_call, sley_send_all(stage.out, all, sizeof all, 0, deadline))
+WRITING_ALL(write_all_call, sley_write_all(stage.out, all, sizeof all, deadline))
+
+static void drain_step(void) { drain(); }
+
+static void all_check(int rc)
+{
+    drain_to_end();
+    if (rc == 0)
+        EXPECT(stage.got == stage.put + ALL_BYTES);
+    else
+        EXPECT(stage.got >= stage.put && stage.got < stage.put + ALL_BYTES);
+    EXPECT(rc == 0 || now_playing.steps > 0 || stage.got == stage.put);
+}
+
+/* --- sley_sendfile ---------------------------------------------------------------------------------------------------------- */
+
+static void open_pattern_file(size_t bytes, size_t from)
+{
+    fill_pattern(stage.buf, bytes, from);
+    stage.file = make_file("file", stage.buf, bytes);
+}
+
+static void set_up_sendfile(void)
+{
+    set_up_full_pipe();
+    open_pattern_file(ALL_BYTES, stage.put);
+}
+
+static void set_up_sendfile_nonblocking(void)
+{
+    set_up_sendfile();
+    set_flag(stage.out, O_NONBLOCK, 1);
+}
+
+static int sendfile_call(sley_time deadline)
+{
+    off_t before = stage.offset;
+    int rc = sley_sendfile(stage.out, stage.file, &stage.offset, ALL_BYTES, deadline);
+
+    EXPECT(stage.offset == before + (rc > 0 ? rc : 0));
+    return sent_from(rc);
+}
+
+static int sendfile_at_position_call(sley_time deadline)
+{
+    off_t before = lseek(stage.file, 0, SEEK_CUR);
+    int rc = sley_sendfile(stage.out, stage.file, NULL, ALL_BYTES, deadline);
+
+    EXPECT(lseek(stage.file, 0, SEEK_CUR) == before + (rc > 0 ? rc : 0));
+    return sent_from(rc);
+}
+
+/* --- sley_accept ------------------------------------------------------------------------------------------------------------ */
+
+static struct sockaddr_un unix_address;
+static socklen_t unix_address_bytes;
+static char unix_text[64];
+
+static void choose_address(void)
+{
+    static unsigned number;
+
+    clear_stage();
+    snprintf(unix_text, sizeof unix_text, "unix:@sley-cancel-%d-%u", getpid(), number++);
+    unix_address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    strcpy(unix_address.sun_path + 1, unix_text + 6);
+    unix_address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(unix_text) - 5);
+}
+
+static void listen_unix(unsigned backlog)
+{
+    choose_address();
+    stage.listener = sley_net_listen(unix_text, &(sley_listen_options){ .backlog = backlog });
+    EXPECT(stage.listener >= 0);
+}
+
+static void set_up_listener(void) { listen_unix(CLIENTS_MAX); }
+
+static void set_up_blocking_listener(void)
+{
+    choose_address();
+    stage.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT(bind(stage.listener, (struct sockaddr *)&unix_address, unix_address_bytes) == 0 && listen(stage.listener, CLIENTS_MAX) == 0);
+}
+
+static void client_step(void)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    EXPECT(fd >= 0 && connect(fd, (struct sockaddr *)&unix_address, unix_address_bytes) == 0);
+    if (fd >= 0)
+        stage.clients[stage.client_count++] = fd;
+}
+
+static void many_clients(void)
+{
+    while (stage.client_count <= SL_DIRECT_STREAK)
+        client_step();
+}
+
+static void keep_accepted(int fd) { stage.accepted[stage.accepted_count++] = fd; }
+
+static int accept_call(sley_time deadline)
+{
+    int fd = sley_accept(stage.listener, NULL, NULL, deadline);
+
+    if (fd >= 0)
+        keep_accepted(fd);
+    return fd < 0 ? fd : 0;
+}
+
+/* Every connection that was made is one that was accepted, or still in the queue. */
+static void accept_check(int rc)
+{
+    int fd;
+
+    EXPECT((rc == 0) == (stage.accepted_count > 0));
+    set_flag(stage.listener, O_NONBLOCK, 1);
+    while ((fd = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        keep_accepted(fd);
+    EXPECT(stage.accepted_count == stage.client_count);
+}
+
+/* No descriptor is left, and a connection waits. */
+static void set_up_without_descriptors(void)
+{
+    struct rlimit none;
+    int fd;
+
+    set_up_listener();
+    client_step();
+    stage.spare = dup(stage.listener);
+    getrlimit(RLIMIT_NOFILE, &stage.limit);
+    none = stage.limit;
+    fd = dup(stage.listener); /* the lowest that is free */
+    close(fd);
+    none.rlim_cur = (rlim_t)fd;
+    setrlimit(RLIMIT_NOFILE, &none);
+}
+
+static void free_descriptor_step(void)
+{
+    setrlimit(RLIMIT_NOFILE, &stage.limit);
+    if (now_playing.steps == 1) {
+        sley_close(stage.spare);
+        stage.spare = -1;
+    }
+}
+
+static void accept_without_descriptors_check(int rc)
+{
+    setrlimit(RLIMIT_NOFILE, &stage.limit);
+    accept_check(rc);
+}
+
+static void descriptors_tear_down(void)
+{
+    setrlimit(RLIMIT_NOFILE, &stage.limit);
+    tear_down();
+}
+
+/* --- sley_connect, sley_net_dial -------------------------------------------------------------------------------------------- */
+
+/* A Unix listener whose queue is full: who connects waits until somebody accepts. */
+static void set_up_full_queue(void)
+{
+    listen_unix(1);
+    client_step();
+    client_step();
+}
+
+static int connect_call(sley_time deadline)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int rc = sley_connect(fd, (struct sockaddr *)&unix_address, unix_address_bytes, deadline);
+
+    if (rc == 0)
+        stage.clients[stage.client_count++] = fd;
+    else
+        EXPECT(sley_close(fd) == 0);
+    return rc;
+}
+
+static int dial_call(sley_time deadline)
+{
+    int fd = sley_net_dial(unix_text, deadline);
+
+    if (fd >= 0)
+        stage.clients[stage.client_count++] = fd;
+    return fd < 0 ? fd : 0;
+}
+
+static void accept_step(void)
+{
+    int fd = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd >= 0)
+        keep_accepted(fd);
+}
+
+/* Whoever was told that it is connected, is; one that was cut may have been, and has gone. */
+static void connect_check(int rc)
+{
+    int fd, alive = 0;
+
+    while ((fd = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        keep_accepted(fd);
+    for (int i = 0; i < stage.accepted_count; i++) {
+        char byte;
+
+        alive += recv(stage.accepted[i], &byte, 1, MSG_DONTWAIT) < 0; /* not its end: nothing yet */
+    }
+    EXPECT(alive == stage.client_count && stage.client_count == 2 + (rc == 0));
+}
+
+/* A TCP listener whose queue is full does not answer. */
+static void set_up_silent_listener(void)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t bytes = sizeof a;
+
+    clear_stage();
+    stage.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT(bind(stage.listener, (struct sockaddr *)&a, bytes) == 0 && listen(stage.listener, 0) == 0);
+    stage.clients[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    stage.client_count = 1;
+    getsockname(stage.listener, (struct sockaddr *)&a, &bytes);
+    EXPECT(connect(stage.clients[0], (struct sockaddr *)&a, bytes) == 0);
+}
+
+static int connect_silent(int flags, sley_time deadline)
+{
+    struct sockaddr_in a;
+    socklen_t bytes = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0), rc;
+
+    getsockname(stage.listener, (struct sockaddr *)&a, &bytes);
+    rc = sley_connect(fd, (struct sockaddr *)&a, bytes, deadline);
+    EXPECT(sley_close(fd) == 0);
+    return rc;
+}
+
+static int connect_tcp_call(sley_time deadline) { return connect_silent(0, deadline); }
+static int connect_nonblocking_call(sley_time deadline) { return connect_silent(SOCK_NONBLOCK, deadline); }
+static void no_check(int rc) { (void)rc; }
+
+/* --- sley_fd_wait ----------------------------------------------------------------------------------------------------------- */
+
+static int fd_wait_call(sley_time deadline) { return sley_fd_wait(stage.in, POLLIN, deadline); }
+
+/* --- sley_open and its kin: the open of a FIFO that may make the file waits for a reader ------------------------------------ */
+
+static void set_up_fifo(void)
+{
+    clear_stage();
+    unlink(temp_path("fifo"));
+    EXPECT(mkfifo(temp_path("fifo"), 0600) == 0);
+    stage.dir = open(temp_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int opened(int fd)
+{
+    if (fd >= 0)
+        stage.result = fd;
+    return fd < 0 ? fd : 0;
+}
+
+static int open_call(sley_time deadline) { return opened(sley_open(temp_path("fifo"), O_WRONLY | O_CREAT, 0600, deadline)); }
+static int openat_call(sley_time deadline) { return opened(sley_openat(stage.dir, "fifo", O_WRONLY | O_CREAT, 0600, deadline)); }
+
+static int openat2_call(sley_time deadline)
+{
+    struct open_how how = { .flags = O_WRONLY | O_CREAT, .mode = 0600 };
+
+    return opened(sley_openat2(stage.dir, "fifo", &how, sizeof how, deadline));
+}
+
+static void reader_step(void)
+{
+    if (stage.reader < 0)
+        stage.reader = open(temp_path("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* Descriptors are counted when all walks are over. Who got one can use it. */
+static void open_check(int rc)
+{
+    EXPECT((rc == 0) == (stage.result >= 0));
+    EXPECT(rc != 0 || write(stage.result, "x", 1) == 1);
+}
+
+/* --- files: the kernel ends these by itself --------------------------------------------------------------------------------- */
+
+static void set_up_file(void)
+{
+    clear_stage();
+    open_pattern_file(FILE_BYTES, 0);
+    fsync(stage.file);
+    posix_fadvise(stage.file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+READING(pread_call, MESSAGE_BYTES, sley_pread(stage.file, buf, sizeof buf, 0, deadline))
+READING(read_file_call, MESSAGE_BYTES, sley_read(stage.file, buf, sizeof buf, deadline))
+
+static void read_file_check(int rc) { EXPECT(lseek(stage.file, 0, SEEK_CUR) == (rc > 0 ? rc : 0)); }
+
+static int write_new(sley_time deadline, off_t offset)
+{
+    unsigned char buf[MESSAGE_BYTES];
+
+    memset(buf, 0x55, sizeof buf);
+    return offset < 0 ? sley_write(stage.file, buf, sizeof buf, deadline) : sley_pwrite(stage.file, buf, sizeof buf, offset, deadline);
+}
+
+static int write_file_call(sley_time deadline) { return write_new(deadline, -1); }
+static int pwrite_call(sley_time deadline) { return write_new(deadline, 0); }
+
+static void written_check(int rc)
+{
+    unsigned char buf[MESSAGE_BYTES + 1];
+    size_t n = rc > 0 ? (size_t)rc : 0;
+
+    EXPECT(pread(stage.file, buf, sizeof buf, 0) == sizeof buf);
+    for (size_t i = 0; i < n; i++)
+        EXPECT(buf[i] == 0x55);
+    EXPECT(is_pattern(buf + n, sizeof buf - n, n));
+}
+
+static void write_file_check(int rc)
+{
+    read_file_check(rc);
+    written_check(rc);
+}
+
+static int fsync_call(sley_time deadline) { return sley_fsync(stage.file, deadline); }
+
+static int statx_call(sley_time deadline)
+{
+    struct statx sx;
+    int rc;
+
+    memset(&sx, 0xee, sizeof sx);
+    rc = sley_statx(AT_FDCWD, temp_path("file"), 0, STATX_SIZE, &sx, deadline);
+    EXPECT(rc == 0 ? sx.stx_size == FILE_BYTES : is_untouched(&sx, sizeof sx));
+    return rc;
+}
+
+/* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
+
+static int signal_call(sley_time deadline) { return sley_signal_wait(SLEY_SIG(SIGUSR1), deadline); }
+
+static void signal_set_up(void)
+{
+    clear_stage();
+    EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_NOW) == -ETIMEDOUT); /* from now on it is caught */
+}
+
+static void signal_step(void)
+{
+    if (now_playing.steps == 1)
+        kill(getpid(), SIGUSR1);
+}
+
+static void signal_check(int rc)
+{
+    if (now_playing.steps > 0 && rc < 0) /* it comes, and it is kept */
+        EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1), sley_after(60 * SLEY_S)) == SIGUSR1);
+    EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_NOW) == -ETIMEDOUT);
+}
+
+static void signal_tear_down(void) { sley_signal_release(SLEY_SIG(SIGUSR1)); }
+
+static int listen_for_another(void *arg) { (void)arg; return sley_signal_wait(SLEY_SIG(SIGUSR2), SLEY_FOREVER); }
+
+static void set_up_listener_of_signals(void)
+{
+    signal_set_up();
+    actor_start(&stage.actor, listen_for_another, NULL);
+    EXPECT(call_waits(&stage.actor));
+}
+
+static void end_listener_of_signals(void)
+{
+    kill(getpid(), SIGUSR2);
+    EXPECT(actor_result(&stage.actor) == SIGUSR2);
+    sley_signal_release(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2));
+}
+
+/* --- sley_select of readiness and a signal: each walk's step lets another arm go ------------------------------------------------------ */
+
+enum { FD, SIGNAL, STEP_ARMS };
+
+static void select_set_up(void)
+{
+    static int walks;
+
+    set_up_sockets();
+    EXPECT(sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_NOW) == -ETIMEDOUT);
+    stage.arm = walks++ % STEP_ARMS;
+    stage.won = -1;
+}
+
+static int select_call(sley_time deadline)
+{
+    sley_case cases[STEP_ARMS] = { [FD] = sley_case_fd(stage.in, POLLIN), [SIGNAL] = sley_case_signal(SLEY_SIG(SIGUSR1)) };
+    int rc = sley_select(cases, STEP_ARMS, deadline);
+
+    if (rc < 0)
+        return rc;
+    stage.won = rc;
+    EXPECT(cases[rc].result == (rc == FD ? POLLIN : SIGUSR1));
+    return 0;
+}
+
+static void select_step(void)
+{
+    if (stage.arm == FD)
+        put_step();
+    else
+        signal_step();
+}
+
+static void select_check(int rc)
+{
+    EXPECT(stage.won == (rc == 0 ? stage.arm : -1));
+    signal_check(rc == 0 || stage.arm != SIGNAL ? 0 : rc);
+    stream_check(0);
+}
+
+static void select_tear_down(void)
+{
+    signal_tear_down();
+    tear_down();
+}
+
+/* --- sley_close: waits until a call on the descriptor has come back, here a plain thread's, which nothing ends but the step - */
+
+static int open_fifo_below(void *arg)
+{
+    int fd;
+
+    (void)arg;
+    fd = sley_openat(stage.dir, "fifo", O_WRONLY, 0, SLEY_FOREVER);
+    return fd < 0 ? fd : sley_close(fd);
+}
+
+static int is_in_call(int fd)
+{
+    struct sl_record *r = sl_record_find(fd);
+    int is;
+
+    if (r == NULL)
+        return 0;
+    sl_lock_acquire(&r->lock);
+    is = r->calls != NULL;
+    sl_lock_release(&r->lock);
+    return is;
+}
+
+static void set_up_used_directory(void)
+{
+    set_up_fifo();
+    actor_start_as(&stage.actor, 1, open_fifo_below, NULL);
+    while (!is_in_call(stage.dir))
+        give_way();
+}
+
+static int close_call(sley_time deadline)
+{
+    int fd = stage.dir;
+
+    (void)deadline;
+    return sley_close(fd);
+}
+
+static void close_check(int rc)
+{
+    EXPECT(rc == 0 && fcntl(stage.dir, F_GETFD) < 0);
+    stage.dir = -1;
+    EXPECT(actor_result(&stage.actor) == 0);
+}
+
+/* --- rows ------------------------------------------------------------------------------------------------------------------- */
+
+#define READ_ROW .step = put_step, .check = stream_check, .make_ready = put_many, .tear_down = tear_down
+#define WRITE_ROW .step = drain_step, .check = stream_check, .tear_down = tear_down
+#define OPEN_ROW \
+    .traits = FIBERS_ONLY | SELDOM, .now = -EOPNOTSUPP, .set_up = set_up_fifo, .step = reader_step, .check = open_check, \
+    .tear_down = tear_down
+#define FILE_TRAITS PASSING | FIBERS_ONLY | AT_HAND
+#define FILE_ROW .now = LEFT_OUT, .set_up = set_up_file, .tear_down = tear_down
+
+static const struct row rows[] = {
+    { "recv", .done = 1, .set_up = set_up_sockets, .call = recv_call, READ_ROW },
+    { "recv nonblocking", .done = 1, .set_up = set_up_nonblocking_sockets, .call = recv_call, READ_ROW },
+    { "recv TCP", .done = 1, .set_up = set_up_tcp, .call = recv_call, READ_ROW },
+    { "recv MSG_WAITALL", PARTIAL, .done = 3, .set_up = set_up_sockets, .call = recv_whole_call, READ_ROW },
+    { "read socket", .done = 1, .set_up = set_up_sockets, .call = read_call, READ_ROW },
+    { "read pipe", .done = 1, .set_up = set_up_pipe, .call = read_call, READ_ROW },
+    { "read terminal", .done = 2, .set_up = set_up_terminal, .call = read_terminal_call, .step = terminal_step, .check = terminal_check,
+      .tear_down = tear_down },
+    { "read_all socket", PARTIAL, .done = 3, .set_up = set_up_sockets, .call = read_all_call, READ_ROW },
+    { "read_all pipe", PARTIAL, .done = 3, .set_up = set_up_pipe, .call = read_all_call, READ_ROW },
+    { "send", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = send_call, WRITE_ROW },
+    { "send nonblocking", .done = MESSAGE_BYTES, .set_up = set_up_full_nonblocking_sockets, .call = send_call, WRITE_ROW },
+    { "write socket", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = write_call, WRITE_ROW },
+    { "write pipe", .done = MESSAGE_BYTES, .set_up = set_up_full_pipe, .call = write_call, WRITE_ROW },
+    { "send_all", .set_up = set_up_full_sockets, .call = send_all_call, .step = drain_step, .check = all_check, .tear_down = tear_down },
+    { "write_all socket", .set_up = set_up_full_sockets, .call = write_all_call, .step = drain_step, .check = all_check,
+      .tear_down = tear_down },
+    { "write_all pipe", .set_up = set_up_full_pipe, .call = write_all_call, .step = drain_step, .check = all_check,
+      .tear_down = tear_down },
+    { "sendfile", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_call, WRITE_ROW },
+    { "sendfile nonblocking", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile_nonblocking, .call = sendfile_call, WRITE_ROW },
+    { "sendfile at the position", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_at_position_call, WRITE_ROW },
+    { "fd_wait", .done = POLLIN, .set_up = set_up_sockets, .call = fd_wait_call, READ_ROW },
+    { "select of readiness and a signal", .set_up = select_set_up, .call = select_call, .step = select_step, .check = select_check,
+      .tear_down = select_tear_down },
+    { "accept", .set_up = set_up_listener, .call = accept_call, .step = client_step, .check = accept_check, .make_ready = many_clients,
+      .tear_down = tear_down },
+    { "accept from a blocking listener", .set_up = set_up_blocking_listener, .call = accept_call, .step = client_step,
+      .check = accept_check, .tear_down = tear_down },
+    { "accept without a descriptor left", PASSING | FIBERS_ONLY | SELDOM, .set_up = set_up_without_descriptors, .call = accept_call,
+      .step = free_descriptor_step, .check = accept_without_descriptors_check, .tear_down = descriptors_tear_down },
+    { "connect", FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_full_queue, .call = connect_call, .step = accept_step,
+      .check = connect_check, .tear_down = tear_down },
+    { "connect TCP", .now = -EOPNOTSUPP, .set_up = set_up_silent_listener, .call = connect_tcp_call, .check = no_check,
+      .tear_down = tear_down },
+    { "connect TCP nonblocking", .now = -EOPNOTSUPP, .set_up = set_up_silent_listener, .call = connect_nonblocking_call,
+      .check = no_check, .tear_down = tear_down },
+    { "net_dial", FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_full_queue, .call = dial_call, .step = accept_step,
+      .check = connect_check, .tear_down = tear_down },
+    { "open", .call = open_call, OPEN_ROW },
+    { "openat", .call = openat_call, OPEN_ROW },
+    { "openat2", .call = openat2_call, OPEN_ROW },
+    { "read file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = read_file_call, .check = read_file_check, FILE_ROW },
+    { "pread", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pread_call, .check = no_check, FILE_ROW },
+    { "write file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = write_file_call, .check = write_file_check, FILE_ROW },
+    { "pwrite", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pwrite_call, .check = written_check, FILE_ROW },
+    { "fsync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fsync_call, .check = no_check,
+      .tear_down = tear_down },
+    { "statx", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = statx_call, .check = no_check,
+      .tear_down = tear_down },
+    { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
+      .tear_down = signal_tear_down },
+    { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,
+      .step = signal_step, .check = signal_check, .tear_down = end_listener_of_signals },
+    { "close", NO_DEADLINE | SELDOM, .not_cancelled = ALL_WAITS, .set_up = set_up_used_directory, .call = close_call, .step = reader_step,
+      .check = close_check, .tear_down = tear_down },
+};
+
+int main(int argc, char **argv)
+{
+    return run_rows("cancel_io", rows, sizeof rows / sizeof *rows, NULL, 0, argc, argv);
+}
