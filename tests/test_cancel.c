@@ -506,7 +506,11 @@ static int chan_send_n_call(sley_time deadline)
 }
 
 static void chan_take_step(void) { take_numbered(); }
-static void chan_drain(void) { while (take_numbered() > 0); }
+static void chan_drain(void)
+{
+    while (take_numbered() > 0)
+        ;
+}
 
 static void stream_of_messages_check(void)
 {

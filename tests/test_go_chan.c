@@ -177,7 +177,7 @@ SCENARIO(a_long_chain_hands_one_value_along)
 {
     int n = scene.cast == FIBERS ? 10000 : 200;
     struct link *l = calloc(n, sizeof *l);
-    sley_chan **ch = calloc(n + 1, sizeof *ch);
+    sley_chan **ch = calloc(n + 1, sizeof(sley_chan *));
 
     for (int i = 0; i <= n; i++)
         ch[i] = chan_of_longs(0);

@@ -68,7 +68,7 @@ struct sl_fiber {
             struct sl_stack  *stack;
             struct sl_timer   timer;
             union {
-                _Atomic(const void *) wait_object; /* hint for dumps */
+                _Atomic(const void *) wait_object; /* hint for dumps; which arm of a select won; the mutex just unlocked, sync/mutex.c */
                 struct {                           /* of an operation in flight (SL_WAIT_IO) */
                     _Atomic(int32_t)  op_fd;
                     _Atomic(uint16_t) op_ring; /* number of the worker whose ring has it */
