@@ -121,7 +121,7 @@ static inline int remove_temp_dir(void **state)
 static inline const char *temp_path(const char *name)
 {
     static char paths[4][PATH_MAX];
-    static unsigned next;
+    static _Atomic(unsigned) next;
     char *path = paths[next++ % 4];
 
     snprintf(path, PATH_MAX, "%s/%s", temp_dir, name);

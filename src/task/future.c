@@ -120,8 +120,8 @@ static void report(const sley_future *f)
 {
     sley_runtime *rt = sley_runtime_current();
 
-    if (rt != NULL && rt->options.on_error != NULL)
-        rt->options.on_error(rt->options.ctx, f->who, f->name, f->outcome);
+    if (rt != NULL)
+        sl_report_error(rt, f->who, f->name, f->outcome);
 }
 
 static __attribute__((noinline)) void drop_pending(sley_future *f)
@@ -574,7 +574,9 @@ int sley_wait_for(sley_future *f, sley_time deadline)
     if (f == NULL || sl_deadline_check(deadline) < 0)
         return -EINVAL;
     self = sl_current();
-    rc = sl_streak_cancelled(self) ? -ECANCELED : wait_until_over(f, self, deadline, "sley_wait_for");
+    if (sl_streak_cancelled(self) && has_outcome(f))
+        return -ECANCELED; /* f needs no cancel */
+    rc = wait_until_over(f, self, deadline, "sley_wait_for");
     if (rc == -EDEADLK || rc == -ECHILD) /* nor could its end be waited for */
         return rc;
     if (rc < 0) {
