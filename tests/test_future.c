@@ -203,6 +203,30 @@ SCENARIO(future_may_be_freed_by_who_awaited)
     }
 }
 
+static int nothing(void *arg)
+{
+    (void)arg;
+    return 0;
+}
+
+SCENARIO(future_may_be_freed_by_who_saw_its_state)
+{
+    static sley_fn *const completers[] = { do_complete, do_fail, do_cancel };
+
+    for (int round = 0; round < 150; round++) {
+        sley_future *f = sley_future_create(0);
+        struct actor completer;
+
+        if (round % 2 == 1)
+            EXPECT(sley_future_on_done(f, nothing, NULL) == 0);
+        actor_start(&completer, completers[round % 3], f);
+        while (sley_future_state(f) == SLEY_FUTURE_PENDING)
+            give_way();
+        sley_future_destroy(f);
+        EXPECT(actor_result(&completer) == 0);
+    }
+}
+
 SCENARIO(future_lives_until_the_last_reference)
 {
     sley_future *f = sley_future_create(sizeof(long));
@@ -730,12 +754,6 @@ static sley_future *failed(void)
     return f;
 }
 
-static int ignore(void *arg)
-{
-    (void)arg;
-    return 0;
-}
-
 static int look_and_do_not_look(void *arg)
 {
     sley_future *f = failed(), *g;
@@ -761,7 +779,7 @@ static int look_and_do_not_look(void *arg)
 
     f = failed(); /* these are none */
     EXPECT(sley_wait_any(&f, 1, SLEY_FOREVER) == 0 && sley_wait_all(&f, 1, SLEY_FOREVER) == 0);
-    EXPECT(sley_future_on_done(f, ignore, NULL) == 0);
+    EXPECT(sley_future_on_done(f, nothing, NULL) == 0);
     g = sley_future_ref(f);
     sley_future_destroy(f);
     EXPECT(told.count == 1); /* somebody may still look */
@@ -815,7 +833,8 @@ SCENARIO(future_without_memory_says_so)
     create_all(f, SEVERAL);
     notes.f = f[0];
     without_memory = sl_current();
-    EXPECT(sley_future_create(1) == NULL && sley_task_create(ignore, NULL) == NULL && sley_task_create_copy(ignore, &c, sizeof c) == NULL);
+    EXPECT(sley_future_create(1) == NULL);
+    EXPECT(sley_task_create(nothing, NULL) == NULL && sley_task_create_copy(nothing, &c, sizeof c) == NULL);
     EXPECT(sley_future_on_done(f[0], take_note, &note) == -ENOMEM);
     EXPECT(sley_wait_any(f, SEVERAL, SLEY_FOREVER) == -ENOMEM && sley_gather(f, SEVERAL, SLEY_FOREVER) == -ENOMEM);
     EXPECT(sley_wait_any(f, SEVERAL, SLEY_NOW) == -ETIMEDOUT && sley_gather(f, SEVERAL, SLEY_NOW) == -ETIMEDOUT);
@@ -861,6 +880,7 @@ int main(int argc, char **argv)
         PLAYED(future_cancel_wakes_everybody),
         PLAYED(await_ends_at_its_deadline_and_leaves_the_future_alone),
         PLAYED(future_may_be_freed_by_who_awaited),
+        PLAYED(future_may_be_freed_by_who_saw_its_state),
         PLAYED(future_lives_until_the_last_reference),
         cmocka_unit_test(waits_end_with_their_runtime),
         PLAYED(wait_for_cancels_what_does_not_come_in_time),

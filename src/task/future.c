@@ -7,9 +7,9 @@
  *       outcome. The completer itself, in its callbacks, does not wait for their end.
  *   U4  Callbacks run one after the other on the completer, no lock held, in the order in which they were registered: one that comes
  *       while CALLING joins the end, one that comes later is run by who brings it.
- *   U5  The fiber of a task holds a reference until its last access. Who completes a plain future: the last access is an unlock, after
- *       which all waiters are unlinked, and a wait that returned 0 has held the lock after it or was made ready after it; while callbacks
- *       run it holds a reference of its own. So who got the outcome may give the last reference back.
+ *   U5  The fiber of a task holds a reference until its last access. Who completes a plain future needs none: its last access is an
+ *       unlock, and whoever is told the outcome or the state has held the lock after it or was made ready after it; while callbacks run it
+ *       holds a reference of its own. So who was told may give the last reference back.
  *   U6  `scope` is where a running task can be cancelled, and nothing else. A canceller takes a pin of it under the future's lock, and only
  *       while there is no outcome; the fiber sets the outcome under the same lock, then closes the scope, which waits for the pins.
  *       Before the task begins the canceller sets cancel_requested and looks again; the fiber, when it has set `scope`, looks at
@@ -175,7 +175,7 @@ static bool is_own_task(const sley_future *f, const struct sl_fiber *self)
     return scope != NULL && scope->opener == self;
 }
 
-/* f has an outcome: it, and that the caller has been told. */
+/* f has an outcome: it, and note that the caller was told. */
 static int tell(sley_future *f)
 {
     if (f->outcome < 0 && sl_load_relaxed(&f->state) == SLEY_FUTURE_FAILED) /* seen before */
@@ -183,26 +183,34 @@ static int tell(sley_future *f)
     return f->outcome;
 }
 
-/* Without waiting, no lock held: f has an outcome and (U5) its completer has left it. */
+/* The completer of f may still hold the lock: wait until it has left (U5). */
+static inline void let_completer_leave(sley_future *f)
+{
+    if (f->kind == TASK) /* it has a reference */
+        return;
+    sl_lock_acquire(&f->lock);
+    sl_lock_release(&f->lock);
+}
+
+/* Without waiting, no lock held. */
 static bool has_outcome(sley_future *f)
 {
     if (sl_load_acquire(&f->state) == SLEY_FUTURE_PENDING) /* [future.2] */
         return false;
-    sl_lock_acquire(&f->lock);
-    sl_lock_release(&f->lock);
+    let_completer_leave(f);
     return true;
 }
 
-enum sley_future_state sley_future_state(const sley_future *f)
+enum sley_future_state sley_future_state(const sley_future *handle)
 {
-    unsigned state;
+    sley_future *f = (sley_future *)(uintptr_t)handle;
 
     if (f == NULL)
         return (enum sley_future_state)-EINVAL;
-    state = sl_load_acquire(&f->state); /* [future.2] */
-    if (state == SLEY_FUTURE_FAILED && !sl_load_relaxed(&f->seen)) /* hint */
-        sl_store_relaxed(&((sley_future *)(uintptr_t)f)->seen, 1); /* U7 */
-    return (enum sley_future_state)state;
+    if (!has_outcome(f))
+        return SLEY_FUTURE_PENDING;
+    tell(f);
+    return (enum sley_future_state)sl_load_relaxed(&f->state); /* seen before */
 }
 
 void *sley_future_value(sley_future *f)
@@ -292,7 +300,7 @@ static inline bool finish(sley_future *f, enum sley_future_state state, int outc
     }
     f->caller = sl_current();
     sl_store_relaxed(&f->phase, CALLING); /* under the lock */
-    sl_add_relaxed(&f->refs, 1); /* U5; whose f it is cannot give the last one back before the unlock */
+    sl_add_relaxed(&f->refs, 1); /* U5; nobody is told before the unlock */
     sl_lock_release(&f->lock);
     return true;
 }
@@ -511,10 +519,7 @@ wait_until_over(sley_future *f, struct sl_fiber *self, sley_time deadline, const
     int rc;
 
     if (sl_load_acquire(&f->phase) == OVER) { /* [future.2] */
-        if (f->kind == PLAIN) { /* U5 */
-            sl_lock_acquire(&f->lock);
-            sl_lock_release(&f->lock);
-        }
+        let_completer_leave(f);
         return 0;
     }
     rc = sl_wait_begin(self, deadline, SL_WAIT_FUTURE, f);
