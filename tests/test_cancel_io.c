@@ -20,6 +20,7 @@ static struct {
     off_t offset;
     struct rlimit limit;
     struct actor actor;
+    char path[PATH_MAX]; /* of the FIFO, or of the file */
     unsigned char buf[1 << 17];
 } stage;
 
@@ -510,8 +511,9 @@ static int fd_wait_call(sley_time deadline) { return sley_fd_wait(stage.in, POLL
 static void set_up_fifo(void)
 {
     clear_stage();
-    unlink(temp_path("fifo"));
-    EXPECT(mkfifo(temp_path("fifo"), 0600) == 0);
+    strcpy(stage.path, temp_path("fifo"));
+    unlink(stage.path);
+    EXPECT(mkfifo(stage.path, 0600) == 0);
     stage.dir = open(temp_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
@@ -522,7 +524,7 @@ static int opened(int fd)
     return fd < 0 ? fd : 0;
 }
 
-static int open_call(sley_time deadline) { return opened(sley_open(temp_path("fifo"), O_WRONLY | O_CREAT, 0600, deadline)); }
+static int open_call(sley_time deadline) { return opened(sley_open(stage.path, O_WRONLY | O_CREAT, 0600, deadline)); }
 static int openat_call(sley_time deadline) { return opened(sley_openat(stage.dir, "fifo", O_WRONLY | O_CREAT, 0600, deadline)); }
 
 static int openat2_call(sley_time deadline)
@@ -535,7 +537,7 @@ static int openat2_call(sley_time deadline)
 static void reader_step(void)
 {
     if (stage.reader < 0)
-        stage.reader = open(temp_path("fifo"), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        stage.reader = open(stage.path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 }
 
 /* Descriptors are counted when all walks are over. Who got one can use it. */
@@ -551,6 +553,7 @@ static void set_up_file(void)
 {
     clear_stage();
     open_pattern_file(FILE_BYTES, 0);
+    strcpy(stage.path, temp_path("file"));
     fsync(stage.file);
     posix_fadvise(stage.file, 0, 0, POSIX_FADV_DONTNEED);
 }
@@ -596,7 +599,7 @@ static int statx_call(sley_time deadline)
     int rc;
 
     memset(&sx, 0xee, sizeof sx);
-    rc = sley_statx(AT_FDCWD, temp_path("file"), 0, STATX_SIZE, &sx, deadline);
+    rc = sley_statx(AT_FDCWD, stage.path, 0, STATX_SIZE, &sx, deadline);
     EXPECT(rc == 0 ? sx.stx_size == FILE_BYTES : is_untouched(&sx, sizeof sx));
     return rc;
 }

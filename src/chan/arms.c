@@ -95,12 +95,10 @@ static void disarm(sley_chan *ch, struct side *s, struct sl_wait_node *n)
         sl_chan_drop(ch);
 }
 
-/* What has happened, as give and take say it; 0: nothing. The channel may be gone already (C7), unless there is something in it for us. */
-static int settle(sley_chan *ch, struct side *s, struct sl_wait_node *n, unsigned why)
+/* What the claimer has done, as give and take say it. The channel may be gone already (C7). */
+static int settle(const struct sl_wait_node *n, unsigned why)
 {
-    if (why == SL_ARM_CLOSE)
-        return -EPIPE;
-    return n->result == SL_SPSC_LOOK ? sl_spsc_settle(ch, s, n) : n->result;
+    return why == SL_ARM_CLOSE ? -EPIPE : n->result;
 }
 
 static int send_result(int rc) /* of one message */
@@ -154,11 +152,8 @@ static void send_disarm(struct sl_wait_node *n)
 
 static bool send_settle(struct sl_wait_node *n, unsigned why)
 {
-    sley_chan *ch = n->object;
-    int rc = settle(ch, &ch->send, n, why);
-
-    n->result = send_result(rc);
-    return rc != 0;
+    n->result = send_result(settle(n, why));
+    return true;
 }
 
 const struct sl_arm_ops sl_chan_send_arm = { send_ready, send_arm, send_disarm, send_settle };
@@ -192,11 +187,8 @@ static void recv_disarm(struct sl_wait_node *n)
 
 static bool recv_settle(struct sl_wait_node *n, unsigned why)
 {
-    sley_chan *ch = n->object;
-    int rc = settle(ch, &ch->recv, n, why);
-
-    n->result = recv_result(rc);
-    return rc != 0;
+    n->result = recv_result(settle(n, why));
+    return true;
 }
 
 const struct sl_arm_ops sl_chan_recv_arm = { recv_ready, recv_arm, recv_disarm, recv_settle };

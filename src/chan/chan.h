@@ -344,8 +344,6 @@ void sl_spsc_wait_unused(sley_chan *ch); /* the last reference is gone: until wh
 void sl_spsc_barrier(sley_chan *ch);     /* a new flag is seen by whatever moves a message after this */
 enum sl_armed sl_spsc_arm(sley_chan *ch, struct side *s, struct sl_wait_node *n, struct sl_fiber *f, enum sl_arm_mode mode, int *rc);
 void sl_spsc_disarm(sley_chan *ch, struct side *s, struct sl_wait_node *n);
-int sl_spsc_settle(sley_chan *ch, struct side *s, struct sl_wait_node *n); /* of a node whose result is: */
-#define SL_SPSC_LOOK INT_MIN
 
 /* bcast.c */
 void sl_bcast_room(struct sley_bcast *b); /* a subscription that was WANTED has room */
