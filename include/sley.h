@@ -12,6 +12,7 @@
 #include <sley/sync.h>
 #include <sley/time.h>
 #include <sley/future.h>
+#include <sley/gen.h>
 #include <sley/io.h>
 #include <sley/fs.h>
 #include <sley/net.h>

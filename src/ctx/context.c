@@ -182,3 +182,50 @@ void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *
     stand_for(of, &before);
     sl_context_fini(&c.there);
 }
+
+/* --- turns ------------------------------------------------------------------------------------------------------------------------- */
+
+void sl_turns_make(void **sp, struct sl_turns *t, void *low, void *top, void (*entry)(void *), void *arg)
+{
+    struct sl_context body;
+
+    sl_context_make(&body, low, top, entry, arg);
+    *sp = body.sp;
+    (void)t;
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    t->body = body;
+#endif
+}
+
+void sl_turns_fini(struct sl_turns *t)
+{
+    (void)t;
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_context_fini(&t->body);
+#endif
+}
+
+#if defined(SL_ASAN) || defined(SL_TSAN)
+void sl_turn_to_body_sanitized(struct sl_turns *t, struct sl_context *of)
+{
+    t->of = of;
+    if (of != NULL)
+        t->before = *of;
+    stand_for(of, &t->body);
+    sl_context_of_thread(&t->consumer); /* whosever stack it is; its bounds are learned on arrival */
+    sl_tsan_release(t);
+    sl_context_switch_sanitized(&t->consumer, &t->body, NULL, NULL, 0);
+    sl_tsan_acquire(t);
+}
+
+/* What the sanitizers know of the consumer's stack stands in `of` again before the consumer goes on. */
+void sl_turn_to_consumer_sanitized(struct sl_turns *t, int dying)
+{
+    if (!dying)
+        sl_context_of_thread(&t->body); /* it may be on a larger stack by now */
+    stand_for(t->of, &t->before);
+    sl_tsan_release(t);
+    sl_context_switch_sanitized(&t->body, &t->consumer, NULL, NULL, dying);
+    sl_tsan_acquire(t);
+}
+#endif

@@ -37,6 +37,51 @@ void sl_context_make(struct sl_context *c, void *low, void *top, void (*entry)(v
  * the call returns. */
 void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *fn, void *arg);
 
+/* Two sides that take turns, each on its own stack, as a generator's body and its consumer do: one line of execution, so errno stays.
+ * *sp is the stack pointer of the side that does not run, first that of the body, as sl_turns_make prepares it. `of` as above: it stands
+ * for the body's stack while the body runs. Programs make the same switch by themselves, sley/gen_inline.h. */
+struct sl_turns {
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    struct sl_context body, consumer, before;
+    struct sl_context *of;
+#else
+    char none;
+#endif
+};
+
+void sley_gen_switch(void **sp);
+
+void sl_turns_make(void **sp, struct sl_turns *t, void *low, void *top, void (*entry)(void *), void *arg);
+void sl_turns_fini(struct sl_turns *t); /* the body has ended, or will not be entered again */
+
+#if defined(SL_ASAN) || defined(SL_TSAN)
+void sl_turn_to_body_sanitized(struct sl_turns *t, struct sl_context *of);
+void sl_turn_to_consumer_sanitized(struct sl_turns *t, int dying);
+#endif
+
+static inline void sl_turn_to_body(void **sp, struct sl_turns *t, struct sl_context *of)
+{
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_turn_to_body_sanitized(t, of);
+#else
+    (void)t;
+    (void)of;
+    sley_gen_switch(sp);
+#endif
+}
+
+/* dying: 1: the body's last turn; it does not return. */
+static inline void sl_turn_to_consumer(void **sp, struct sl_turns *t, int dying)
+{
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_turn_to_consumer_sanitized(t, dying);
+#else
+    (void)t;
+    (void)dying;
+    sley_gen_switch(sp);
+#endif
+}
+
 /* The context of the calling thread's own stack. */
 void sl_context_of_thread(struct sl_context *c);
 

@@ -2,6 +2,7 @@
  *
  * A fiber gets its stack when it first runs. One that ends hands its stack, still hot in the cache, straight to the next fiber if that
  * has not begun: no switch. (In sanitizer builds every fiber has its own context and is switched to.) */
+#include "sched/gens.h"
 #include "sched/local.h"
 #include "sched/switch.h"
 
@@ -19,6 +20,8 @@ static void adopt(struct sl_fiber *f, struct sl_stack *s)
         s->arg = f->arg;
     }
     s->fn = f->fn;
+    s->gens = NULL;
+    f->gen = NULL;
     sl_stack_set_name(s, "");
     s->fiber = f;
     s->number = sl_fiber_number(f);
@@ -40,11 +43,18 @@ static void check_closed(const struct sl_fiber *f)
     SLEY_ASSERT(sl_load_relaxed(&f->shields) == 0, "sley_shield_begin", "the fiber has ended with a shield open");
 }
 
+static void close_gens(struct sl_fiber *f)
+{
+    if (__builtin_expect(f->stack->gens != NULL, 0))
+        sl_gens_close(&f->stack->gens);
+}
+
 static void drop_locals(struct sl_fiber *f)
 {
     if (__builtin_expect(f->stack->locals.slots != NULL, 0)) {
         sl_locals_drop(&f->stack->locals);
         check_closed(f);
+        close_gens(f); /* a drop may have made some */
     }
 }
 
@@ -53,6 +63,7 @@ static void drop_locals(struct sl_fiber *f)
 static void settle(struct sl_fiber *f, int rc)
 {
     check_closed(f);
+    close_gens(f);
     drop_locals(f);
     if (f->flags & SL_FIBER_HEAP) {
         free(f->stack->arg);
@@ -62,7 +73,8 @@ static void settle(struct sl_fiber *f, int rc)
         sl_owner_add(&sl_worker_here()->counters.failed, 1);
         sl_scope_child_failed(f->scope, f, rc);
         check_closed(f);
-        drop_locals(f); /* on_error may have set some */
+        close_gens(f); /* on_error may have made some */
+        drop_locals(f);
     }
     sl_timer_forget(f);
     sl_scope_leave(f->scope, f); /* what it was given may be gone from here on */
@@ -96,7 +108,7 @@ static void fiber_main(void *arg)
         struct sl_context *to;
 
         sl_tsan_acquire(f); /* pairs with sl_spawn_ready: what its creator wrote */
-        settle(f, f->fn(s->arg));
+        settle(f, s->fn(s->arg));
         w = sl_worker_here(); /* the function may have ended on another worker than it began on */
         s->fiber = NULL;
         sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */

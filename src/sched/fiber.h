@@ -17,6 +17,7 @@
 
 struct sl_scope;
 struct sl_stack;
+struct sley_gen;
 struct sley_runtime;
 
 enum sl_fiber_flags {
@@ -46,7 +47,10 @@ struct sl_fiber {
     /* First line: what exists from the start. */
     _Atomic(uint64_t)          word;       /* the wait word, park.h */
     _Atomic(struct sl_fiber *) next;       /* link of the one queue it is in */
-    sley_fn                   *fn;
+    union {
+        sley_fn               *fn;         /* until it begins */
+        struct sley_gen       *gen;        /* then: the innermost generator whose body it runs; third word: sley/gen_inline.h */
+    };
     struct sl_scope           *scope;      /* the innermost; never NULL (sl_scope_nowhere for a thread that is not attached). The fiber's */
     struct sley_runtime       *rt;         /* where it runs; NULL: a thread that is not attached */
     uint32_t                   older, younger; /* in its scope's list of children, by index; under that scope's lock */
@@ -83,6 +87,7 @@ struct sl_fiber {
     };
 };
 
+_Static_assert(offsetof(struct sl_fiber, gen) == 2 * sizeof(void *), "frozen: sley/gen_inline.h");
 #if !defined(SL_ASAN) && !defined(SL_TSAN)
 _Static_assert(sizeof(struct sl_fiber) == 128, "a fiber that has not begun costs two cache lines");
 #endif

@@ -12,7 +12,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void in_child(void)
 {
-    sl_thread_local_self = NULL; /* a fiber's thread was a worker; the child's is a plain thread */
+    sley_thread_here = NULL; /* a fiber's thread was a worker; the child's is a plain thread */
     sl_stack_reset_after_fork();
     sl_big_stack_reset_after_fork();
     sl_fiber_reset_after_fork();

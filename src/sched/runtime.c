@@ -114,7 +114,7 @@ static void *worker_main(void *arg)
     char name[24];
 
     w->thread.errno_slot = &errno;
-    sl_thread_local_self = &w->thread;
+    sley_thread_here = &w->thread;
     sl_store_relaxed(&w->cpu_slot, sl_rseq_cpu_slot());
     snprintf(name, sizeof name, "%.10s/%u", w->rt->options.name, w->number);
     name[15] = '\0'; /* the kernel keeps 15 characters */
@@ -130,7 +130,7 @@ static void *worker_main(void *arg)
     sl_context_fini(&w->idle);
     if (w->altstack != NULL)
         sl_overflow_stack_fini(w->altstack);
-    sl_thread_local_self = NULL;
+    sley_thread_here = NULL;
     return NULL;
 }
 
@@ -139,6 +139,7 @@ static void worker_destroy(struct sl_worker *w)
     if (w == NULL)
         return;
     sl_stack_cache_drain(w->rt->stacks, &w->stacks);
+    sl_stack_cache_drain(w->rt->gen_stacks, &w->gen_stacks);
     sl_fiber_cache_drain(&w->fibers);
     sl_timer_heap_fini(&w->timers);
     if (w->doorbell_fd >= 0)
@@ -186,8 +187,9 @@ static void free_runtime(sley_runtime *rt)
         for (unsigned i = 0; i < rt->worker_count; i++)
             worker_destroy(rt->workers[i]);
     free(rt->workers);
-    if (rt->stacks != NULL)
-        sl_stack_pool_destroy(rt->stacks);
+    if (rt->gen_stacks != rt->stacks)
+        sl_stack_pool_destroy(rt->gen_stacks);
+    sl_stack_pool_destroy(rt->stacks);
     pthread_mutex_destroy(&rt->control);
     free(rt);
 }
@@ -243,8 +245,9 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     sl_idle_init(&rt->idle, rt->worker_count);
     sl_blocking_init(&rt->blocking, resolved.blocking_threads_max, resolved.name);
     rt->stacks = sl_stack_pool_create(resolved.stack_bytes);
+    rt->gen_stacks = resolved.gen_stack_bytes == resolved.stack_bytes ? rt->stacks : sl_stack_pool_create(resolved.gen_stack_bytes);
     rt->workers = calloc(rt->worker_count, sizeof(struct sl_worker *));
-    rc = rt->stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
+    rc = rt->stacks == NULL || rt->gen_stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
     for (unsigned i = 0; i < rt->worker_count && rc == 0; i++)
         if ((rc = worker_create(rt, i)) < 0)
             fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", i + 1, rt->worker_count, ring_error(rc), strerror(-rc));

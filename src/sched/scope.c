@@ -234,7 +234,7 @@ static void spread(struct sl_scope *s)
     struct sl_scope *todo = NULL;
 
     while (s != NULL) {
-        struct sley_runtime *rt = s->parent == NULL ? s->rt : NULL;
+        struct sley_runtime *rt = s->opener == NULL ? s->rt : NULL; /* a runtime's own */
         bool opener_is_due = true, more;
 
         sl_fence_seq_cst(); /* [cancel.1] */
@@ -281,6 +281,15 @@ void sl_scope_cancel_pinned(struct sl_scope *s, enum sl_scope_cause cause)
     unpin(s);
 }
 
+/* For f, which stands in s or further inside: the scope around it, as far as its cancel comes down; NULL: it ends here, or f cannot
+ * tell, because s is another fiber's generator's, and may be moved away while f looks. */
+static struct sl_scope *scope_around(const struct sl_scope *s, const struct sl_fiber *f)
+{
+    if (s->moves && s->opener != f)
+        return NULL;
+    return s->shielded ? NULL : s->parent;
+}
+
 bool sl_scope_note_cut(struct sl_fiber *f)
 {
     struct sl_scope *s = f->scope;
@@ -290,7 +299,7 @@ bool sl_scope_note_cut(struct sl_fiber *f)
     while (s != NULL && sl_load_acquire(&s->cancelled)) { /* [cancel.2] */
         if (!(sl_load_relaxed(&s->cut) & SL_CUT_CALL)) /* bits are only added */
             sl_or_relaxed(&s->cut, SL_CUT_CALL);
-        s = s->shielded ? NULL : s->parent;
+        s = scope_around(s, f);
     }
     return true;
 }
@@ -303,7 +312,7 @@ bool sl_scope_overdue(struct sl_fiber *f)
 
     if (sl_load_relaxed(&f->shields) > 0) /* own */
         return false;
-    for (struct sl_scope *s = f->scope; s != NULL; s = s->parent) { /* all of them are open: f stands inside */
+    for (struct sl_scope *s = f->scope; s != NULL; s = scope_around(s, f)) { /* all of them are open: f stands inside */
         int64_t deadline = sl_load_relaxed(&s->timer.deadline); /* hint: somebody may just be moving it */
 
         if (deadline != SL_TIME_NONE && now == 0)
@@ -312,8 +321,6 @@ bool sl_scope_overdue(struct sl_fiber *f)
             sl_scope_cancel(s, SL_CAUSE_DEADLINE);
             return sl_cancelled(f);
         }
-        if (s->shielded)
-            break;
     }
     return false;
 }

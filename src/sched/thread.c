@@ -1,4 +1,5 @@
 /* thread.c - plain threads: a control block for one that waits, made at its first wait, given back when the thread ends. */
+#include "sched/gens.h"
 #include "sched/local.h"
 #include "sched/worker.h"
 
@@ -6,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__thread struct sl_thread *sl_thread_local_self;
+__thread struct sl_thread *sley_thread_here;
 
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
@@ -15,7 +16,7 @@ static pthread_once_t end_once = PTHREAD_ONCE_INIT;
 struct sl_thread *sl_self_call(void);
 __attribute__((noinline)) struct sl_thread *sl_self_call(void)
 {
-    struct sl_thread *self = sl_thread_local_self;
+    struct sl_thread *self = sley_thread_here;
 
     __asm__ volatile("" : "+r"(self) : : "memory");
     return self;
@@ -26,10 +27,12 @@ static void thread_ends(void *arg)
 {
     struct sl_thread *t = arg;
 
+    sl_gens_close(&t->gens);
     sl_locals_thread_ends(t); /* the drops may call the library */
+    sl_gens_close(&t->gens);  /* ... and make some */
     if (t->rt != NULL) /* it should have detached; its block may not stay in the runtime's list */
         sl_scope_leave(&t->rt->root, t->current);
-    sl_thread_local_self = NULL;
+    sley_thread_here = NULL;
     sl_fiber_free(NULL, t->current);
     free(t);
 }
@@ -56,7 +59,7 @@ struct sl_thread *sl_self_create(void)
     t->current = f;
     pthread_once(&end_once, make_key);
     pthread_setspecific(end_key, t);
-    sl_thread_local_self = t;
+    sley_thread_here = t;
     return t;
 }
 

@@ -41,6 +41,7 @@ struct sl_worker {
     struct sl_fiber     *handoff;       /* picked, but could not begin without a new stack: the idle context begins it */
     struct sl_fiber     *pinned_head, *pinned_tail; /* ready, and must run here */
     struct sl_stack_cache stacks;
+    struct sl_stack_cache gen_stacks; /* unless rt->gen_stacks is rt->stacks */
     struct sl_fiber_cache fibers;
     int64_t              now;           /* last clock reading */
     uint64_t             random;
@@ -77,6 +78,7 @@ struct sley_runtime {
     _Atomic(unsigned)      threads;      /* of them running, the first ones; grows at the start */
     struct sl_worker     **workers;
     struct sl_stack_pool  *stacks;
+    struct sl_stack_pool  *gen_stacks;   /* of generators; the same one if they are of the same size */
     struct sl_blocking     blocking;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
     bool                   sync_cancel;  /* the kernel's REGISTER_SYNC_CANCEL */

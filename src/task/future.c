@@ -34,6 +34,7 @@
 
 #include "base/assert.h"
 #include "plat/cpu.h"
+#include "sched/gens.h"
 #include "sched/worker.h"
 #include "task/scope.h"
 
@@ -421,6 +422,7 @@ static int task_main(void *arg)
 
     rc = f->fn(f->arg);
 
+    sl_gens_close(&scope.gens);
     SLEY_ASSERT(self->scope == &scope, "sley_scope_init", "the task has ended with a scope open: sley_scope_wait is missing");
     SLEY_ASSERT(sl_load_relaxed(&self->shields) == 0, "sley_shield_begin", "the task has ended with a shield open"); /* own */
     if (rc < 0) {

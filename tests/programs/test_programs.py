@@ -100,9 +100,16 @@ class Programs(unittest.TestCase):
             self.assertEqual(program.wait(), 0)
             program.stdout.close()
 
+    def test_10_generators(self):
+        self.assertEqual(run('10_generators'), ['0 1 1 2 3 5 8 13 21 34 55 89 ', '1 2 3 5 7 11 '])
+
     def test_14_tasks(self):
         self.assertEqual(run('14_tasks'),
                          ['0: 1 4', '0: the third: EDOM', 'four: 16', 'forever cancelled', 'callback: cancelled', 'timeout'])
+
+    def test_15_send_ok(self):
+        rounds = [line % n for n in range(1, 6) for line in ('producer %d', 'consumer %d', 'consumer return OK%.0s')]
+        self.assertEqual(run('15_send_ok'), rounds + ['StopIteration', "can't send non-None value to a just-started generator"])
 
 
 unittest.main(verbosity=2)
