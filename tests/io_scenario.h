@@ -4,6 +4,8 @@
 
 #include "scenario.h"
 
+#include "sched/worker.h"
+
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -76,6 +78,24 @@ static inline void play_all(void (*body)(void))
 {
     for (size_t i = 0; i < sizeof casts / sizeof *casts; i++)
         play(body, casts[i]);
+}
+
+/* Play a body on fibers of a runtime whose kernel has no operation but those that every one has. */
+static inline void play_on_old_kernel(void (*body)(void), const sley_options *options)
+{
+    sley_runtime *rt;
+
+    scene.cast = FIBERS;
+    scene.unmet = NULL;
+    assert_int_equal(sley_runtime_create(&rt, options), 0);
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        rt->workers[i]->ring.ops = 0;
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_submit(rt, play_body, &body), 0);
+    assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+    sley_runtime_destroy(rt);
+    if (scene.unmet != NULL)
+        fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
 }
 
 /* --- descriptors and files ------------------------------------------------------------------------------------------------------ */

@@ -604,6 +604,53 @@ static int statx_call(sley_time deadline)
     return rc;
 }
 
+/* --- names: it was done if it says so, else not ----------------------------------------------------------------------------- */
+
+static int is_there(const char *name)
+{
+    struct stat st;
+
+    return fstatat(stage.dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void set_up_names(void)
+{
+    clear_stage();
+    EXPECT(mkdir(temp_path("names"), 0700) == 0);
+    stage.dir = open(temp_path("names"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    EXPECT(close(make_file("names/old", "x", 1)) == 0 && symlinkat("target", stage.dir, "soft") == 0);
+}
+
+static void names_tear_down(void)
+{
+    unlinkat(stage.dir, "new", AT_REMOVEDIR);
+    for (const char **name = (const char *[]){ "old", "new", "soft", NULL }; *name != NULL; name++)
+        unlinkat(stage.dir, *name, 0);
+    EXPECT(rmdir(temp_path("names")) == 0);
+    tear_down();
+}
+
+static int renameat2_call(sley_time deadline) { return sley_renameat2(stage.dir, "old", stage.dir, "new", 0, deadline); }
+static int linkat_call(sley_time deadline) { return sley_linkat(stage.dir, "old", stage.dir, "new", 0, deadline); }
+static int symlinkat_call(sley_time deadline) { return sley_symlinkat("old", stage.dir, "new", deadline); }
+static int unlinkat_call(sley_time deadline) { return sley_unlinkat(stage.dir, "old", 0, deadline); }
+static int mkdirat_call(sley_time deadline) { return sley_mkdirat(stage.dir, "new", 0700, deadline); }
+
+static int readlinkat_call(sley_time deadline)
+{
+    char buf[16];
+    int rc;
+
+    memset(buf, 0xee, sizeof buf);
+    rc = sley_readlinkat(stage.dir, "soft", buf, sizeof buf, deadline);
+    EXPECT(rc == 6 ? memcmp(buf, "target", 6) == 0 && is_untouched(buf + 6, sizeof buf - 6) : is_untouched(buf, sizeof buf));
+    return rc;
+}
+
+static void renamed_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old") == (rc != 0)); }
+static void made_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old")); }
+static void unlinked_check(int rc) { EXPECT(is_there("old") == (rc != 0)); }
+
 /* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
 
 static int signal_call(sley_time deadline) { return sley_signal_wait(SLEY_SIG(SIGUSR1), deadline); }
@@ -749,6 +796,9 @@ static void close_check(int rc)
 #define FILE_TRAITS PASSING | FIBERS_ONLY | AT_HAND
 #define FILE_ROW .now = LEFT_OUT, .set_up = set_up_file, .tear_down = tear_down
 
+#define NAME_ROW \
+    .traits = PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_names, .tear_down = names_tear_down
+
 static const struct row rows[] = {
     { "recv", .done = 1, .set_up = set_up_sockets, .call = recv_call, READ_ROW },
     { "recv nonblocking", .done = 1, .set_up = set_up_nonblocking_sockets, .call = recv_call, READ_ROW },
@@ -800,6 +850,12 @@ static const struct row rows[] = {
       .tear_down = tear_down },
     { "statx", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = statx_call, .check = no_check,
       .tear_down = tear_down },
+    { "renameat2", .call = renameat2_call, .check = renamed_check, NAME_ROW },
+    { "linkat", .call = linkat_call, .check = made_check, NAME_ROW },
+    { "symlinkat", .call = symlinkat_call, .check = made_check, NAME_ROW },
+    { "readlinkat", .done = 6, .call = readlinkat_call, .check = no_check, NAME_ROW },
+    { "unlinkat", .call = unlinkat_call, .check = unlinked_check, NAME_ROW },
+    { "mkdirat", .call = mkdirat_call, .check = made_check, NAME_ROW },
     { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
       .tear_down = signal_tear_down },
     { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,

@@ -148,6 +148,24 @@ SCENARIO(close_ends_a_sendfile)
     EXPECT(sley_close(fd) == 0 && sley_close(sv[1]) == 0);
 }
 
+/* The receiver takes nothing, and never will. */
+SCENARIO(close_of_its_file_ends_a_sendfile)
+{
+    for (int nonblocking = 0; nonblocking < 2; nonblocking++) {
+        int sv[2], fd = make_file("cut", content, sizeof content);
+        struct send_call c = { .in = fd };
+
+        make_pair(sv, SOCK_STREAM);
+        if (nonblocking)
+            EXPECT(fcntl(sv[0], F_SETFL, O_NONBLOCK) == 0);
+        c.out = sv[0];
+        actor_start(&c.actor, call_sendfile, &c);
+        EXPECT(call_waits(&c.actor));
+        EXPECT(sley_close(fd) == 0 && fcntl(fd, F_GETFD) < 0 && actor_result(&c.actor) == -EBADF);
+        EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+    }
+}
+
 SCENARIO(sendfile_tells_what_is_wrong)
 {
     int sv[2], p[2], fd = make_file("wrong", content, 1000);
@@ -183,6 +201,7 @@ int main(void)
         PLAYED(sendfile_keeps_what_went_before_its_deadline),
         PLAYED(sendfile_of_a_file_that_shrinks_ends_there),
         PLAYED(close_ends_a_sendfile),
+        PLAYED(close_of_its_file_ends_a_sendfile),
         PLAYED(sendfile_tells_what_is_wrong),
     };
 

@@ -1,8 +1,9 @@
 /* sley/fs.h - files by name. Rule of io.h; only the at forms exist (AT_FDCWD for a plain path), except open.
  *
  * Opening a FIFO on a fiber does not wait for its other end: it is as with O_NONBLOCK, and without a reader -ENXIO. With SLEY_NOW an open
- * is -ETIMEDOUT unless everything lies in the kernel's caches; -EOPNOTSUPP is what cannot be tried: O_CREAT, O_TRUNC, fsync, statx by
- * path. */
+ * is -ETIMEDOUT unless everything lies in the kernel's caches; O_CREAT, O_TRUNC, statx by path and all other calls here cannot be tried
+ * so, and are -EOPNOTSUPP, but where they say something else. -EAGAIN: the kernel lacks the operation, and no thread can be made for it
+ * (see sley_blocking). */
 #ifndef SLEY_FS_H
 #define SLEY_FS_H
 
@@ -19,8 +20,12 @@ SLEY_API SLEY_MUST_USE int sley_openat2(int dirfd, const char *path, const struc
 SLEY_API SLEY_MUST_USE int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_fsync(int fd, sley_time deadline);
 
-
-
+SLEY_API SLEY_MUST_USE int sley_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, unsigned flags, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_linkat(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, int flags, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_symlinkat(const char *target, int dirfd, const char *path, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_readlinkat(int dirfd, const char *path, char *buf, size_t bytes, sley_time deadline); /* how many bytes; no NUL */
+SLEY_API SLEY_MUST_USE int sley_unlinkat(int dirfd, const char *path, int flags, sley_time deadline); /* AT_REMOVEDIR: a directory */
+SLEY_API SLEY_MUST_USE int sley_mkdirat(int dirfd, const char *path, mode_t mode, sley_time deadline);
 
 SLEY_END_DECLS
 #endif

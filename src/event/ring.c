@@ -46,6 +46,21 @@ static int try_setup(struct sl_ring *r, unsigned entries)
     return rc;
 }
 
+/* 0 if the kernel does not say: then only what every kernel has is asked of it. */
+static uint64_t probe_ops(struct io_uring *uring)
+{
+    union { struct io_uring_probe probe; char bytes[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)]; } answer;
+    uint64_t known = 0;
+
+    memset(&answer, 0, sizeof answer);
+    if (io_uring_register_probe(uring, &answer.probe, 64) < 0)
+        return 0;
+    for (unsigned i = 0; i < answer.probe.ops_len && i < 64; i++)
+        if (answer.probe.ops[i].flags & IO_URING_OP_SUPPORTED && answer.probe.ops[i].op < 64)
+            known |= UINT64_C(1) << answer.probe.ops[i].op;
+    return known;
+}
+
 int sl_ring_init(struct sl_ring *r, unsigned entries)
 {
     int64_t give_up = sl_clock_ns() + INIT_RETRY_NS;
@@ -72,6 +87,7 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     r->sq_flags = (_Atomic(unsigned) *)r->uring.sq.kflags;
     r->cq_head = (_Atomic(unsigned) *)r->uring.cq.khead;
     r->cq_tail = (_Atomic(unsigned) *)r->uring.cq.ktail;
+    r->ops = probe_ops(&r->uring);
     io_uring_ring_dontfork(&r->uring);
     /* kernel workers for what always blocks: a few a ring, or a thousand workers' rings would make thousands of threads */
     io_uring_register_iowq_max_workers(&r->uring, (unsigned[]){ SL_IOWQ_BOUNDED, SL_IOWQ_UNBOUNDED });

@@ -29,6 +29,7 @@ struct sl_ring {
     _Atomic(unsigned) *cq_head;  /* under cq_lock */
     _Atomic(unsigned) *cq_tail;  /* the kernel's */
     unsigned        setup_flags;
+    uint64_t        ops;         /* the operations that the kernel knows, a bit each by number; those from 64 on are not asked for */
     struct sl_lock  cq_lock;
 };
 
@@ -45,6 +46,12 @@ void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes);
 
 /* Does the kernel know REGISTER_SYNC_CANCEL (6.0)? Asked once on a real ring. */
 bool sl_ring_has_sync_cancel(const struct sl_ring *r);
+
+/* Does the kernel know the operation `code`? Its own answer, asked for when the ring was set up; numbers that are none of its own: no. */
+static inline bool sl_ring_knows(const struct sl_ring *r, unsigned code)
+{
+    return code < 64 && r->ops >> code & 1;
+}
 
 /* Owner: a free SQE, zeroed, or NULL if the queue is full; it counts as filled at once and is seen by the kernel after sl_ring_publish. */
 static inline struct io_uring_sqe *sl_ring_sqe(struct sl_ring *r)

@@ -1,5 +1,6 @@
 /* call.c - the rarer steps of a call on a descriptor. */
 #include "io/call.h"
+#include "sched/blocking.h"
 
 #include <sley/fiber.h>
 
@@ -40,16 +41,88 @@ int sl_call_link_slow(struct sl_call *c)
 
 int sl_call_again(struct sl_call *c)
 {
-    struct sl_record *r = c->record;
+    struct sl_call *one = c;
     int rc = 0;
 
     if (c->fiber->streak >= SL_DIRECT_STREAK && (rc = sl_call_turn(c->fiber)) < 0)
         return rc;
-    sl_lock_acquire(&r->lock);
-    if (r->phase != SL_PHASE_OPEN)
-        rc = -EBADF;
-    sl_lock_release(&r->lock);
+    do {
+        struct sl_record *r = one->record;
+
+        if (r != NULL) {
+            sl_lock_acquire(&r->lock);
+            if (r->phase != SL_PHASE_OPEN)
+                rc = -EBADF;
+            sl_lock_release(&r->lock);
+        }
+        one = one->also;
+    } while (one != NULL && one != c);
     return rc;
+}
+
+int sl_call_announce_others(struct sl_call *c)
+{
+    int rc = 0;
+
+    for (struct sl_call *one = c->also; one != c && rc == 0; one = one->also)
+        rc = sl_call_announce(one, c->fiber);
+    return rc;
+}
+
+int sl_call_begin_at(struct sl_call *c, int dirfd, const char *path, sley_time deadline)
+{
+    if (dirfd == AT_FDCWD || (path != NULL && path[0] == '/'))
+        return sl_call_begin_free(c, deadline);
+    return sl_call_begin(c, dirfd, deadline);
+}
+
+/* ---- operations on files and names ---- */
+
+#define MEMORY_TRIES 8
+
+/* sl_call_park, and again if the kernel is short of memory for the operation. Some have their own reason for -EAGAIN (openat2: a race of
+ * ".." with a rename), so not for ever. */
+static int park_again(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    int rc = -EAGAIN;
+
+    for (int tries = 0; tries < MEMORY_TRIES && rc == -EAGAIN; tries++) {
+        if (tries > 0 && (rc = sl_call_turn(c->fiber)) < 0)
+            return rc;
+        rc = sl_call_park(c, op, deadline);
+    }
+    return rc;
+}
+
+static int perform_here(void *arg) /* on a thread of the pool */
+{
+    return sl_perform(arg);
+}
+
+static int announce(void *arg)
+{
+    struct sl_call *c = arg;
+    int rc = sl_call_announce(c, c->fiber);
+
+    return rc == 0 && c->also != NULL ? sl_call_announce_others(c) : rc;
+}
+
+int sl_call_perform_on_pool(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    int rc;
+
+    if (sl_on_thread(c))
+        return sl_perform(op);
+    if ((rc = sl_call_again(c)) < 0)
+        return rc;
+    return sl_blocking_call(perform_here, (void *)op, deadline, announce, c);
+}
+
+int sl_call_perform(struct sl_call *c, const struct sl_op *op, sley_time deadline)
+{
+    if (sl_on_thread(c))
+        return sl_perform(op);
+    return sl_op_is_known(op->code) ? park_again(c, op, deadline) : sl_call_perform_on_pool(c, op, deadline);
 }
 
 int sl_poll_now(int fd, unsigned events)

@@ -18,8 +18,29 @@
 int sl_call_turn(struct sl_fiber *f);           /* after a streak of results without parking: let others run; 0; -ECANCELED */
 int sl_call_link_slow(struct sl_call *c);       /* the record is being closed or released: wait for that; 0 linked; -EBADF */
 int sl_call_again(struct sl_call *c);           /* before the next step of a call of several: 0; -ECANCELED, -EBADF */
+int sl_call_begin_at(struct sl_call *c, int dirfd, const char *path, sley_time deadline); /* sl_call_begin on a path */
+int sl_call_announce_others(struct sl_call *c); /* sl_call_announce for those that are `also` of the call */
 int sl_call_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* until ready: the events, or -errno */
 int sl_poll_now(int fd, unsigned events);       /* the events that are, 0 or -EBADF */
+
+/* An operation on a file or a name, which io_uring hands to a worker of its own, so it waits wherever it is done. Through the ring, which
+ * costs 2 to 6 microseconds of processor time, the more the less is to do; on the pool of sley_blocking, which costs 6 to 12, if the kernel
+ * has no such operation, which is always so for enum sl_op_code; by a plain thread itself. Its result, or as sl_call_park and
+ * sley_blocking. deadline is not SLEY_NOW. */
+int sl_call_perform(struct sl_call *c, const struct sl_op *op, sley_time deadline);
+
+/* The same on the pool, whatever the ring could do. */
+int sl_call_perform_on_pool(struct sl_call *c, const struct sl_op *op, sley_time deadline);
+
+/* perform.c: do it here and now, whatever it waits for. */
+int sl_perform(const struct sl_op *op);
+
+/* Operations that io_uring does not have. As with its own, offsets are -1 for "at the position". */
+enum sl_op_code {
+    SL_OP_READLINKAT = 0xe0, /* fd, addr: path, off: buffer, len */
+    SL_OP_LINKAT_FD,         /* as IORING_OP_LINKAT, which knows AT_EMPTY_PATH only since Linux 5.18 */
+    SL_OP_CODES
+};
 
 /* thread_io.c */
 int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* sl_call_poll on a plain thread */
@@ -35,6 +56,7 @@ SL_INLINE int sl_call_link(struct sl_call *c)
 {
     struct sl_record *r = c->record;
 
+    c->also = NULL;
     c->sequence = 0;
     c->cut = false;
     c->prev = NULL;
@@ -81,6 +103,7 @@ SL_INLINE int sl_call_begin_free(struct sl_call *c, sley_time deadline)
     if (rc < 0)
         return rc;
     c->fiber = sl_current();
+    c->also = NULL;
     c->record = NULL;
     sl_call_try(c, deadline);
     return c->fiber->streak >= SL_DIRECT_STREAK ? sl_call_turn(c->fiber) : 0;
@@ -107,12 +130,41 @@ SL_INLINE void sl_call_end(struct sl_call *c)
         sl_ready(closer.first);
 }
 
+/* Two calls that have begun are one: who closes either descriptor ends it. */
+SL_INLINE void sl_call_join(struct sl_call *a, struct sl_call *b)
+{
+    a->also = b;
+    b->also = a;
+}
+
 /* A direct system call gave a result. */
 SL_INLINE int sl_call_direct(struct sl_call *c, int n)
 {
     if (c->fiber->streak < SL_DIRECT_STREAK)
         c->fiber->streak++;
     return n;
+}
+
+/* The wait that f has begun is c's: where a closer looks for it. 0; -EBADF, -ECANCELED: it may not begin. */
+SL_INLINE int sl_call_announce(struct sl_call *c, struct sl_fiber *f)
+{
+    int rc = 0;
+
+    if (c->record == NULL) {
+        sl_fence_seq_cst(); /* in place of the lock: pair [cancel.1] */
+        return sl_cancelled(f) ? -ECANCELED : 0;
+    }
+    sl_lock_acquire(&c->record->lock);
+    if (c->record->phase != SL_PHASE_OPEN) {
+        rc = -EBADF;
+    } else if (sl_cancelled(f)) {
+        rc = -ECANCELED;
+    } else {
+        c->sequence = sl_wait_sequence(f);
+        c->cut = false;
+    }
+    sl_lock_release(&c->record->lock);
+    return rc;
 }
 
 /* Hand op to a ring and park until it has ended. Its result, which may be -EAGAIN; or -ETIMEDOUT, -ECANCELED, -EBADF (closed). Not on a
@@ -126,21 +178,9 @@ SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time 
 
         if (rc < 0)
             return rc;
-        if (c->record != NULL) {
-            sl_lock_acquire(&c->record->lock);
-            if (c->record->phase != SL_PHASE_OPEN) {
-                rc = -EBADF;
-            } else if (sl_cancelled(f)) {
-                rc = -ECANCELED;
-            } else {
-                c->sequence = sl_wait_sequence(f);
-                c->cut = false;
-            }
-            sl_lock_release(&c->record->lock);
-        } else {
-            sl_fence_seq_cst(); /* in place of the lock: pair [cancel.1] */
-            rc = sl_cancelled(f) ? -ECANCELED : 0;
-        }
+        rc = sl_call_announce(c, f);
+        if (__builtin_expect(c->also != NULL, 0) && rc == 0)
+            rc = sl_call_announce_others(c);
         if (rc < 0) {
             sl_wait_end(f);
             return rc;

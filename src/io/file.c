@@ -10,28 +10,6 @@
 
 #define MAKES_FILES (O_CREAT | O_TRUNC | (O_TMPFILE & ~O_DIRECTORY))
 
-/* Begin a call on a path: it concerns dirfd if the path is relative to it. */
-static int begin_at(struct sl_call *c, int dirfd, const char *path, sley_time deadline)
-{
-    if (dirfd == AT_FDCWD || (path != NULL && path[0] == '/'))
-        return sl_call_begin_free(c, deadline);
-    return sl_call_begin(c, dirfd, deadline);
-}
-
-/* sl_call_park, and again if the kernel is short of memory for the operation. openat2 has its own reason for -EAGAIN (a race of ".." with
- * a rename), so not for ever. */
-static int park_again(struct sl_call *c, const struct sl_op *op, sley_time deadline)
-{
-    int rc = -EAGAIN;
-
-    for (int tries = 0; tries < 8 && rc == -EAGAIN; tries++) {
-        if (tries > 0 && (rc = sl_call_turn(c->fiber)) < 0)
-            return rc;
-        rc = sl_call_park(c, op, deadline);
-    }
-    return rc;
-}
-
 /* Opening it cannot wait: not for the other end of a FIFO, not for a terminal's line, not for a disk. */
 static bool opens_at_once(uint64_t flags)
 {
@@ -62,23 +40,11 @@ static int open_cached(int dirfd, const char *path, const struct open_how *how)
     return fd;
 }
 
-/* What op says, on a plain thread. */
-static int open_blocking(const struct sl_op *op)
-{
-    bool by_how = op->code == IORING_OP_OPENAT2;
-    int fd;
-
-    do
-        fd = (int)sl_sys6(by_how ? SYS_openat2 : SYS_openat, op->fd, (long)op->addr, (long)(by_how ? op->off : op->flags), op->len, 0, 0);
-    while (fd == -EINTR);
-    return fd;
-}
-
 /* op is the operation for a ring, how the same for a direct call. */
 static int open_with(int dirfd, const char *path, const struct open_how *how, const struct sl_op *op, sley_time deadline)
 {
     struct sl_call c;
-    int fd = begin_at(&c, dirfd, path, deadline);
+    int fd = sl_call_begin_at(&c, dirfd, path, deadline);
 
     if (fd < 0)
         return fd;
@@ -89,7 +55,7 @@ static int open_with(int dirfd, const char *path, const struct open_how *how, co
     } else {
         fd = opens_at_once(how->flags) ? sl_call_direct(&c, open_cached(dirfd, path, how)) : -EAGAIN;
         if (fd == -EAGAIN || fd == -EINVAL || fd == -ENOSYS) /* openat2 refuses flags that openat ignores */
-            fd = sl_on_thread(&c) ? open_blocking(op) : park_again(&c, op, deadline);
+            fd = sl_call_perform(&c, op, deadline);
     }
     sl_call_end(&c);
     return fd < 0 ? fd : sl_record_adopt(fd, 0);
@@ -137,14 +103,14 @@ int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct sta
     };
     struct sl_call c;
     bool open_file = flags & AT_EMPTY_PATH && (path == NULL || path[0] == '\0');
-    int rc = begin_at(&c, dirfd, path, deadline);
+    int rc = sl_call_begin_at(&c, dirfd, path, deadline);
 
     if (rc < 0)
         return rc;
     if (open_file || sl_on_thread(&c))
         rc = sl_call_direct(&c, sl_sys_statx(dirfd, path != NULL ? path : "", flags, mask, out));
     else
-        rc = deadline == SLEY_NOW ? -EOPNOTSUPP : park_again(&c, &op, deadline);
+        rc = deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_perform(&c, &op, deadline);
     sl_call_end(&c);
     return rc;
 }
@@ -157,13 +123,7 @@ int sley_fsync(int fd, sley_time deadline)
 
     if (rc < 0)
         return rc;
-    if (sl_on_thread(&c)) {
-        do
-            rc = sl_sys_fsync(fd);
-        while (rc == -EINTR);
-    } else {
-        rc = park_again(&c, &op, deadline);
-    }
+    rc = sl_call_perform(&c, &op, deadline);
     sl_call_end(&c);
     return rc;
 }

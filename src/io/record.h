@@ -37,9 +37,10 @@ enum sl_record_hint {
 
 enum sl_fd_kind { SL_FD_UNKNOWN, SL_FD_SOCKET, SL_FD_FILE, SL_FD_STREAM }; /* STREAM: pipe, terminal, eventfd... */
 
-/* A call under way; on the caller's stack, in its record's list. */
+/* A call under way; on the caller's stack, in its record's list. A call on several descriptors has one for each. */
 struct sl_call {
     struct sl_call   *next, *prev;
+    struct sl_call   *also;     /* of another of its descriptors, in a ring; NULL: it has one. What is told of one wait is told of all */
     struct sl_fiber  *fiber;
     struct sl_record *record;
     uint64_t          sequence; /* of the operation it waits for; 0: of none so far. Written under the record's lock */

@@ -91,7 +91,7 @@ static int copy_file(struct copy *k, size_t bytes, size_t *done)
     while (n >= 0 && *done < bytes) {
         size_t sent = 0;
 
-        if ((n = sl_call_again(&k->out)) < 0 || (n = sl_call_again(&k->in)) < 0)
+        if ((n = sl_call_again(&k->out)) < 0)
             break;
         if (direct) {
             n = send_direct(k, bytes - *done);
@@ -126,6 +126,7 @@ int sley_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes, sley_time 
         return rc;
     if ((rc = sl_call_begin(&k.in, in_fd, deadline)) < 0)
         goto end_out;
+    sl_call_join(&k.out, &k.in);
     k.at = offset != NULL ? *offset : sl_sys_lseek(in_fd, 0, SEEK_CUR);
     if (k.at < 0) {
         rc = offset != NULL || k.at == -ESPIPE ? -EINVAL : (int)k.at;

@@ -109,7 +109,6 @@ static int poll_both(struct sl_fiber *f, int fd, unsigned events, int bell_fd, s
 int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;
-    struct sl_record *r = c->record;
     int rc = 0;
     struct bell *bell = bell_take(&rc);
     uint64_t word;
@@ -119,14 +118,9 @@ int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadlin
     rc = sl_wait_begin(f, SLEY_FOREVER, SL_WAIT_IO, NULL); /* poll keeps the deadline */
     if (rc < 0)
         goto give_bell;
-    sl_lock_acquire(&r->lock);
-    if (r->phase != SL_PHASE_OPEN || sl_cancelled(f)) {
-        rc = r->phase != SL_PHASE_OPEN ? -EBADF : -ECANCELED;
-    } else {
-        c->sequence = sl_wait_sequence(f);
-        c->cut = false;
-    }
-    sl_lock_release(&r->lock);
+    rc = sl_call_announce(c, f);
+    if (rc == 0 && c->also != NULL)
+        rc = sl_call_announce_others(c);
     if (rc < 0) {
         sl_wait_end(f);
         goto give_bell;

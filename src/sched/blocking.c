@@ -304,30 +304,26 @@ static bool may_queue(const struct sl_blocking *p, bool may_make)
     return p->idle == NULL && threads > 0 && (!may_make || threads >= p->threads_max);
 }
 
-int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
+int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx)
 {
     struct job job = { .fn = fn, .arg = arg };
-    struct sl_worker *w = sl_worker_here();
-    struct sl_blocking *p;
-    struct sl_fiber *f;
+    struct sl_blocking *p = &sl_worker_here()->rt->blocking;
+    struct sl_fiber *f = sl_current();
     bool may_make = true;
     int rc;
 
-    if (fn == NULL || sl_deadline_check(deadline) < 0)
-        return -EINVAL;
-    if (w == NULL)
-        return fn(arg);
-    p = &w->rt->blocking;
-    f = sl_current();
     if (sl_cancelled(f))
         return -ECANCELED;
-
     while ((rc = hand_over(p, &job, &may_make)) == 0) {
         unsigned why;
 
         rc = sl_wait_begin(f, deadline, SL_WAIT_BLOCKING, p);
         if (rc < 0)
             return rc;
+        if (arm != NULL && (rc = arm(ctx)) < 0) {
+            sl_wait_end(f);
+            return rc;
+        }
         sl_lock_acquire(&p->lock);
         if (!may_queue(p, may_make) || sl_cancelled(f)) {
             rc = may_queue(p, may_make) ? -ECANCELED : 0;
@@ -346,7 +342,7 @@ int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
         if (sl_node_linked(&job.node))
             sl_wait_list_remove(&p->queue, &job.node);
         sl_lock_release(&p->lock);
-        return why == SL_ARM_TIMEOUT ? -ETIMEDOUT : -ECANCELED;
+        return why == SL_ARM_TIMEOUT ? -ETIMEDOUT : why == SL_ARM_CLOSE ? -EBADF : -ECANCELED;
     }
     if (rc < 0)
         return rc;
@@ -365,4 +361,11 @@ int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
     }
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
     return job.state == JOB_REFUSED ? -EAGAIN : job.result;
+}
+
+int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
+{
+    if (fn == NULL || sl_deadline_check(deadline) < 0)
+        return -EINVAL;
+    return sl_worker_here() != NULL ? sl_blocking_call(fn, arg, deadline, NULL, NULL) : fn(arg);
 }

@@ -5,6 +5,8 @@
 #include "base/lock.h"
 #include "sched/node.h"
 
+#include <sley/base.h>
+
 struct sley_runtime;
 struct sl_pool_thread;
 
@@ -20,6 +22,11 @@ struct sl_blocking { /* all under the lock but what says otherwise */
     _Atomic(uint32_t)      threads;     /* that are there or being made; written under the lock */
     _Atomic(uint64_t)      calls;       /* begun */
 };
+
+/* sley_blocking, on a fiber, of a call that somebody else may end while it waits for its turn: before it does, and with no lock held,
+ * arm(ctx) hears of it, which may refuse with an error. From then on sl_op_cancel finds it, by the wait's sequence; with SL_ARM_CLOSE
+ * the result is -EBADF. arm may be called several times; NULL: nobody. */
+int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx);
 
 void sl_blocking_init(struct sl_blocking *p, uint32_t threads_max, const char *name);
 

@@ -54,6 +54,11 @@ static void arrive_with_kernel(void *arg)
     published(sl_worker_here());
 }
 
+bool sl_op_is_known(uint8_t code)
+{
+    return sl_ring_knows(&sl_worker_here()->ring, code);
+}
+
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
 {
     struct sl_worker *w = sl_worker_here();
@@ -71,6 +76,7 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     sqe->addr = op->addr;
     sqe->len = op->len;
     sqe->rw_flags = (__kernel_rwf_t)op->flags;
+    sqe->splice_fd_in = op->fd_in;
     sqe->user_data = sl_op_user_data(f, sl_load_relaxed(&f->word)); /* own word */
     sl_store_relaxed(&f->op_fd, op->fd);
     sl_store_relaxed(&f->op_ring, w->number); /* visible with WAITING_IO */
@@ -295,6 +301,11 @@ void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm)
                     sl_thread_io_wake(f);
                 else
                     sl_ring_cancel(rt->workers[ring], sl_op_user_data(f, sequence));
+                return;
+            }
+        } else if (SL_WORD_STATE(word) == SL_WAITING) {
+            if (sl_cas_acq_rel(&f->word, &word, SL_WORD(sequence, arm, SL_WON))) { /* [park.1] [park.2] */
+                sl_ready(f);
                 return;
             }
         } else {

@@ -21,7 +21,11 @@ struct sl_op {
     uint64_t off;
     uint32_t len;
     uint32_t flags;   /* the op_flags word of an SQE: rw_flags, msg_flags, open_flags, statx_flags... */
+    int32_t  fd_in;   /* of IORING_OP_SPLICE */
 };
+
+/* Whether the kernel has the operation `code`; the caller is on a worker. What it was not asked for every kernel of 5.15 has. */
+bool sl_op_is_known(uint8_t code);
 
 /* Hand op to this worker's ring and park until its final completion. The fiber (never a plain thread) has called sl_wait_begin.
  * The kernel's result; or, if the operation was cancelled, -ETIMEDOUT, -ECANCELED or -EBADF by who asked. -EAGAIN, -EBUSY, -ENOMEM: the
@@ -29,7 +33,7 @@ struct sl_op {
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op);
 
 /* Ask for the cancel of the operation that f began as `sequence`, because of `arm`. From any thread. If f is still on its way to the
- * kernel this waits for it, tens of nanoseconds. */
+ * kernel this waits for it, tens of nanoseconds. If f waits in a list instead (for its turn on the pool) it is claimed. */
 void sl_op_cancel(struct sl_fiber *f, uint64_t sequence, unsigned arm);
 
 /* Polls that belong to a descriptor's record rather than to a fiber. A poll is one-shot; its end is told to sl_fd_poll_done.

@@ -1,0 +1,45 @@
+/* perform.c - an operation done by the thread that is here, with the system call that it stands for: on a thread of the pool where the ring
+ * has no such operation, on a plain thread always. It waits for whatever it waits for. */
+#include "io/call.h"
+
+static long perform_once(const struct sl_op *op)
+{
+    int fd = op->fd, flags = (int)op->flags;
+    long addr = (long)op->addr, off = (long)op->off, len = (long)op->len;
+
+    switch (op->code) {
+    case IORING_OP_OPENAT:
+        return sl_sys6(SYS_openat, fd, addr, flags, len, 0, 0);
+    case IORING_OP_OPENAT2:
+        return sl_sys6(SYS_openat2, fd, addr, off, len, 0, 0);
+    case IORING_OP_STATX:
+        return sl_sys6(SYS_statx, fd, addr, flags, len, off, 0);
+    case IORING_OP_FSYNC:
+        return sl_sys6(op->flags & IORING_FSYNC_DATASYNC ? SYS_fdatasync : SYS_fsync, fd, 0, 0, 0, 0, 0);
+    case IORING_OP_RENAMEAT:
+        return sl_sys6(SYS_renameat2, fd, addr, (int)op->len, off, flags, 0);
+    case IORING_OP_LINKAT:
+    case SL_OP_LINKAT_FD:
+        return sl_sys6(SYS_linkat, fd, addr, (int)op->len, off, flags, 0);
+    case IORING_OP_SYMLINKAT:
+        return sl_sys6(SYS_symlinkat, addr, fd, off, 0, 0, 0);
+    case IORING_OP_UNLINKAT:
+        return sl_sys6(SYS_unlinkat, fd, addr, flags, 0, 0, 0);
+    case IORING_OP_MKDIRAT:
+        return sl_sys6(SYS_mkdirat, fd, addr, len, 0, 0, 0);
+    case SL_OP_READLINKAT:
+        return sl_sys6(SYS_readlinkat, fd, addr, off, len, 0, 0);
+    default:
+        return -ENOSYS;
+    }
+}
+
+int sl_perform(const struct sl_op *op)
+{
+    long rc;
+
+    do
+        rc = perform_once(op);
+    while (rc == -EINTR);
+    return (int)rc;
+}
