@@ -67,6 +67,7 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     int rc;
 
     memset(r, 0, sizeof *r);
+    r->epoll_fd = -1;
     while ((rc = try_setup(r, entries)) == -ENOMEM) {
         if (sl_clock_ns() < give_up)
             sl_thread_yield();
@@ -96,11 +97,19 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
 
 void sl_ring_fini(struct sl_ring *r)
 {
+    if (r->epoll_fd >= 0) {
+        sl_epoll_fini(r);
+        return;
+    }
     io_uring_queue_exit(&r->uring);
 }
 
 void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes)
 {
+    if (r->epoll_fd >= 0) {
+        snprintf(text, bytes, "epoll");
+        return;
+    }
     snprintf(text, bytes, "io_uring: %u submissions, %u completions a worker%s%s", r->sq_entries, r->cq_entries,
              r->setup_flags & IORING_SETUP_COOP_TASKRUN ? ", cooperative task work" : ", plain ring (kernel before 5.19)",
              sl_ring_has_sync_cancel(r) ? ", synchronous cancel" : "");
@@ -116,7 +125,7 @@ static int sync_cancel(const struct sl_ring *r, uint64_t user_data)
 
 bool sl_ring_has_sync_cancel(const struct sl_ring *r)
 {
-    return sync_cancel(r, UINT64_MAX) == -ENOENT; /* nothing has that name; a kernel without the operation says EINVAL */
+    return r->epoll_fd < 0 && sync_cancel(r, UINT64_MAX) == -ENOENT; /* nothing has that name; a kernel without the operation says EINVAL */
 }
 
 int sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data)
@@ -157,6 +166,8 @@ int sl_ring_wait(struct sl_ring *r, int64_t deadline, int64_t now)
 
     if (RUNNING_ON_VALGRIND && wait_ns > VALGRIND_WAIT_NS) /* which does not know that enter may block, and stops every other thread */
         wait_ns = VALGRIND_WAIT_NS;
+    if (r->epoll_fd >= 0)
+        return sl_epoll_wait(r, wait_ns);
     rc = wait_once(r, sl_ring_unsubmitted(r), wait_ns);
 
     if (rc == -EAGAIN || rc == -EBUSY) /* no memory for requests, or completions to be reaped first: the rest is submitted later */
@@ -171,11 +182,18 @@ unsigned sl_ring_reap(struct sl_ring *r, struct sl_completion *out, unsigned max
     unsigned n = 0;
 
     for (; n < max && head != tail; n++, head++) {
-        const struct io_uring_cqe *cqe = &r->uring.cq.cqes[head & r->cq_mask];
+        const struct io_uring_cqe *cqe;
 
+        if (r->epoll_fd >= 0) {
+            out[n] = r->soft[head & r->cq_mask];
+            continue;
+        }
+        cqe = &r->uring.cq.cqes[head & r->cq_mask];
         out[n] = (struct sl_completion){ cqe->user_data, cqe->res, cqe->flags };
     }
     if (n > 0)
         sl_store_release(r->cq_head, head); /* [ring.2] */
+    else if (r->epoll_fd >= 0)
+        n = sl_epoll_reap(r, out, max);
     return n;
 }

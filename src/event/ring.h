@@ -1,4 +1,7 @@
-/* ring.h - one worker's io_uring.
+/* ring.h - what one worker sleeps on: its io_uring, or, where that is refused, an epoll that stands in for it (epoll.c).
+ *
+ * The epoll takes no operations, only polls and the doorbell. What it reports comes out of the same queue of completions, here one in
+ * plain memory, so that whoever reaps, sleeps or helps need not know which it is.
  *
  *   R1  Only the owner fills SQEs. It publishes the tail after each one is complete; then anybody may call enter for it, and the
  *       kernel's own lock orders them. A thread that submits lends its task to the requests, so only workers do.
@@ -6,6 +9,9 @@
  *       was to wake it.
  *   R3  The ring's flags are COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL | CLAMP | CQSIZE, never SINGLE_ISSUER: helpers submit and cancel.
  *       Older kernels get what they know.
+ *   R4  Of an epoll: `soft` is filled by the owner alone, and emptied under cq_lock, like a CQ; helpers hand on what they find in the
+ *       epoll directly. A poll is EPOLLONESHOT and carries its name; it is never taken out: its end, when asked for, is told at once, and
+ *       what a forgotten one reports later is nobody's. The doorbell is edge-triggered and stays armed.
  *
  * order [ring.1]: the owner stores the SQ tail with release after the SQE is written; the kernel acquires it in enter.
  * order [ring.2]: the kernel releases the CQ tail; the reaper acquires it before it reads CQEs, and releases the head after. */
@@ -17,6 +23,12 @@
 
 #include <liburing.h>
 #include <stdint.h>
+
+struct sl_completion {
+    uint64_t user_data;
+    int32_t  result;
+    uint32_t flags;
+};
 
 struct sl_ring {
     struct io_uring uring;       /* liburing's view: set-up and mappings; the hot path reads the pointers below */
@@ -31,16 +43,14 @@ struct sl_ring {
     unsigned        setup_flags;
     uint64_t        ops;         /* the operations that the kernel knows, a bit each by number; those from 64 on are not asked for */
     struct sl_lock  cq_lock;
-};
-
-struct sl_completion {
-    uint64_t user_data;
-    int32_t  result;
-    uint32_t flags;
+    int             epoll_fd;    /* < 0: it is an io_uring */
+    struct sl_completion *soft;  /* R4: cq_entries of them */
+    _Atomic(unsigned) words[5];  /* R4: what the pointers above point to */
 };
 
 /* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), or no memory even for the smallest. */
 int  sl_ring_init(struct sl_ring *r, unsigned entries);
+int  sl_ring_init_epoll(struct sl_ring *r); /* 0; -errno */
 void sl_ring_fini(struct sl_ring *r);
 void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes);
 
@@ -82,6 +92,12 @@ static inline bool sl_ring_has_completions(const struct sl_ring *r)
     return sl_load_relaxed(r->cq_head) != sl_load_acquire(r->cq_tail); /* [ring.2] */
 }
 
+/* The same, where only the kernel knows: true of any epoll. */
+static inline bool sl_ring_may_have_completions(const struct sl_ring *r)
+{
+    return r->epoll_fd >= 0 || sl_ring_has_completions(r);
+}
+
 /* The kernel holds task work or overflown completions that an enter would deliver. */
 static inline bool sl_ring_wants_enter(const struct sl_ring *r)
 {
@@ -100,5 +116,21 @@ unsigned sl_ring_reap(struct sl_ring *r, struct sl_completion *out, unsigned max
 
 /* Ask synchronously for the cancel of what has this user_data; any worker. -ENOENT: the kernel has nothing of that name. */
 int sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data);
+
+/* Of an epoll, by its owner, which has seen to it that `soft` has room: report once when fd is ready for events. It cannot fail: what the
+ * kernel refuses is a completion. */
+void sl_ring_poll_epoll(struct sl_ring *r, int fd, uint32_t events, uint64_t user_data);
+void sl_ring_note(struct sl_ring *r, uint64_t user_data, int32_t result); /* a completion of the owner's own making; room as above */
+int  sl_ring_doorbell_epoll(struct sl_ring *r, int fd, uint64_t user_data); /* 0; -errno */
+
+static inline unsigned sl_ring_soft_room(const struct sl_ring *r) /* owner */
+{
+    return r->cq_entries - (sl_load_relaxed(r->cq_tail) - sl_load_acquire(r->cq_head)); /* [ring.2] */
+}
+
+/* epoll.c, for ring.c */
+int      sl_epoll_wait(struct sl_ring *r, int64_t wait_ns);
+unsigned sl_epoll_reap(struct sl_ring *r, struct sl_completion *out, unsigned max);
+void     sl_epoll_fini(struct sl_ring *r);
 
 #endif

@@ -8,6 +8,16 @@ static long perform_once(const struct sl_op *op)
     long addr = (long)op->addr, off = (long)op->off, len = (long)op->len;
 
     switch (op->code) {
+    case IORING_OP_READ:
+        return sl_sys_preadv2(fd, (void *)addr, op->len, off, 0);
+    case IORING_OP_WRITE:
+        return sl_sys_pwritev2(fd, (const void *)addr, op->len, off, 0);
+    case IORING_OP_READV:
+        return sl_sys6(SYS_preadv2, fd, addr, len, off, 0, 0);
+    case IORING_OP_WRITEV:
+        return sl_sys6(SYS_pwritev2, fd, addr, len, off, 0, 0);
+    case IORING_OP_CONNECT:
+        return sl_sys_connect(fd, (const struct sockaddr *)addr, (socklen_t)op->off);
     case IORING_OP_OPENAT:
         return sl_sys6(SYS_openat, fd, addr, flags, len, 0, 0);
     case IORING_OP_OPENAT2:
@@ -34,12 +44,12 @@ static long perform_once(const struct sl_op *op)
     }
 }
 
-int sl_perform(const struct sl_op *op)
+int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted)
 {
     long rc;
 
     do
         rc = perform_once(op);
-    while (rc == -EINTR);
+    while (rc == -EINTR && (interrupted == NULL || !sl_load_relaxed(interrupted))); /* asked again, with another signal, until seen */
     return (int)rc;
 }

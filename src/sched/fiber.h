@@ -25,7 +25,8 @@ enum sl_fiber_flags {
     SL_FIBER_COPY   = 2, /* its argument is a copy: before it begins in `copy`, then at the top of its stack */
     SL_FIBER_HEAP   = 4, /* its argument is a copy on the heap, the fiber's to free */
     SL_FIBER_THREAD = 8, /* a plain thread's block: woken by futex */
-    SL_FIBER_SYSTEM = 16  /* an errand of the library: in no dump, and reached by no cancel */
+    SL_FIBER_SYSTEM = 16, /* an errand of the library: in no dump, and reached by no cancel */
+    SL_FIBER_NO_RING = 32 /* its runtime's workers have no rings: calls wait for readiness, or on the pool */
 };
 
 /* What the scope that a fiber is a child of notes of it; under that scope's lock. */

@@ -144,7 +144,7 @@ static void worker_destroy(struct sl_worker *w)
     sl_timer_heap_fini(&w->timers);
     if (w->doorbell_fd >= 0)
         close(w->doorbell_fd);
-    if (w->ring.fd >= 0)
+    if (w->ring.fd >= 0 || w->ring.epoll_fd >= 0)
         sl_ring_fini(&w->ring);
     free(w->seen_ticks);
     free(w);
@@ -165,7 +165,7 @@ static int worker_create(sley_runtime *rt, unsigned number)
     w->rt = rt;
     w->number = (uint16_t)number;
     w->random = UINT64_C(0x9e3779b97f4a7c15) * (number + 1);
-    w->ring.fd = -1;
+    w->ring.fd = w->ring.epoll_fd = -1;
     sl_timer_heap_init(&w->timers, (uint16_t)number);
     w->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->doorbell_fd < 0)
@@ -173,10 +173,18 @@ static int worker_create(sley_runtime *rt, unsigned number)
     w->seen_ticks = calloc(rt->worker_count, sizeof *w->seen_ticks);
     if (w->seen_ticks == NULL)
         return -ENOMEM;
-    rc = sl_ring_init(&w->ring, rt->options.ring_entries);
+    rc = rt->has_rings ? sl_ring_init(&w->ring, rt->options.ring_entries) : sl_ring_init_epoll(&w->ring);
     if (rc < 0)
-        w->ring.fd = -1;
+        w->ring.fd = w->ring.epoll_fd = -1;
     return rc;
+}
+
+static void workers_destroy(sley_runtime *rt)
+{
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        worker_destroy(rt->workers[i]);
+        rt->workers[i] = NULL;
+    }
 }
 
 /* ---- create, start ---- */
@@ -184,8 +192,7 @@ static int worker_create(sley_runtime *rt, unsigned number)
 static void free_runtime(sley_runtime *rt)
 {
     if (rt->workers != NULL)
-        for (unsigned i = 0; i < rt->worker_count; i++)
-            worker_destroy(rt->workers[i]);
+        workers_destroy(rt);
     free(rt->workers);
     if (rt->gen_stacks != rt->stacks)
         sl_stack_pool_destroy(rt->gen_stacks);
@@ -211,6 +218,52 @@ static const char *ring_error(int rc)
     }
 }
 
+/* All workers with io_uring, or all without. *which: the one that failed. */
+static int workers_create(sley_runtime *rt, bool has_rings, unsigned *which)
+{
+    int rc = 0;
+
+    rt->has_rings = has_rings;
+    for (*which = 0; *which < rt->worker_count; ++*which)
+        if ((rc = worker_create(rt, *which)) < 0)
+            break;
+    return rc;
+}
+
+/* What descriptors and memory an epoll needs as well is no reason to try it. */
+static bool is_refusal(int rc)
+{
+    return rc != -EMFILE && rc != -ENFILE;
+}
+
+static int choose_backend(sley_runtime *rt)
+{
+    unsigned which;
+    int rc, refused = 0;
+
+    if (rt->options.backend != SLEY_BACKEND_EPOLL) {
+        refused = rc = workers_create(rt, true, &which);
+        if (rc == 0) {
+            rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
+            sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);
+            return 0;
+        }
+        if (rt->options.backend == SLEY_BACKEND_URING || !is_refusal(rc)) {
+            fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", which + 1, rt->worker_count, ring_error(rc), strerror(-rc));
+            return rc;
+        }
+        workers_destroy(rt);
+    }
+    rc = workers_create(rt, false, &which);
+    if (rc < 0)
+        fprintf(stderr, "sley: worker %u of %u: epoll: %s\n", which + 1, rt->worker_count, strerror(-rc));
+    else if (refused < 0)
+        snprintf(rt->backend, sizeof rt->backend, "epoll: io_uring %s", ring_error(refused));
+    else
+        snprintf(rt->backend, sizeof rt->backend, "epoll: as SLEY_BACKEND or options.backend says");
+    return rc;
+}
+
 int sley_runtime_create(sley_runtime **out, const sley_options *options)
 {
     sley_options resolved;
@@ -227,10 +280,6 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rc = sl_stack_guard_wanted(); /* SLEY_GUARD */
     if (rc < 0)
         return rc;
-    if (resolved.backend == SLEY_BACKEND_EPOLL) {
-        fprintf(stderr, "sley: SLEY_BACKEND=epoll: this version has the io_uring backend only\n");
-        return -EOPNOTSUPP;
-    }
     rt = aligned_alloc(64, (sizeof *rt + 63) & ~(size_t)63);
     if (rt == NULL)
         return -ENOMEM;
@@ -248,16 +297,13 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rt->gen_stacks = resolved.gen_stack_bytes == resolved.stack_bytes ? rt->stacks : sl_stack_pool_create(resolved.gen_stack_bytes);
     rt->workers = calloc(rt->worker_count, sizeof(struct sl_worker *));
     rc = rt->stacks == NULL || rt->gen_stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
-    for (unsigned i = 0; i < rt->worker_count && rc == 0; i++)
-        if ((rc = worker_create(rt, i)) < 0)
-            fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", i + 1, rt->worker_count, ring_error(rc), strerror(-rc));
+    if (rc == 0)
+        rc = choose_backend(rt);
     if (rc < 0) {
         free_runtime(rt);
         return rc;
     }
     sl_overflow_report_install();
-    rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
-    sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);
     *out = rt;
     return 0;
 }

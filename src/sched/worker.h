@@ -81,6 +81,7 @@ struct sley_runtime {
     struct sl_stack_pool  *gen_stacks;   /* of generators; the same one if they are of the same size */
     struct sl_blocking     blocking;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
+    bool                   has_rings;    /* io_uring; else epolls stand in for them */
     bool                   sync_cancel;  /* the kernel's REGISTER_SYNC_CANCEL */
     bool                   run;          /* made by sley_run: it stops when its first fiber has ended */
     bool                   log_stderr;
