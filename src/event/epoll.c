@@ -64,14 +64,18 @@ void sl_ring_note(struct sl_ring *r, uint64_t user_data, int32_t result)
     note(r, (struct sl_completion){ user_data, result, 0 });
 }
 
+/* Not libc's: ThreadSanitizer would take it for an access to fd, which a program may close behind our back. */
+static int control(int epoll_fd, int operation, int fd, struct epoll_event *e)
+{
+    return syscall(__NR_epoll_ctl, epoll_fd, operation, fd, e) == 0 ? 0 : -errno;
+}
+
 /* EPOLL_CTL_MOD if fd is there, else ADD. */
 static int arm(int epoll_fd, int fd, struct epoll_event *e)
 {
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, e) == 0)
-        return 0;
-    if (errno != ENOENT)
-        return -errno;
-    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, e) == 0 ? 0 : -errno;
+    int rc = control(epoll_fd, EPOLL_CTL_MOD, fd, e);
+
+    return rc == -ENOENT ? control(epoll_fd, EPOLL_CTL_ADD, fd, e) : rc;
 }
 
 void sl_ring_poll_epoll(struct sl_ring *r, int fd, uint32_t events, uint64_t user_data)
