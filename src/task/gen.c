@@ -268,9 +268,12 @@ int sley_gen_ended(sley_gen *g)
     return answer;
 }
 
-/* In a body: give the turn to the consumer, until it is resumed: what it says. */
-static int turn_back(sley_gen *g, struct sl_fiber *f)
+/* In a body: give the turn to the consumer, until it is resumed: what it says. By another fiber perhaps, to whom g was handed over: nobody
+ * keeps the present one over it. */
+static int turn_back(sley_gen *g)
 {
+    struct sl_fiber *f = g->words.owner;
+
     f->gen = g->words.outer;
     if (g->words.own != OWN_NONE)
         take_off(g, f);
@@ -391,15 +394,14 @@ int sley_gen_close(sley_gen *g)
 
 int sley_gen_suspend(const void *out, void *in)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int say;
 
     if (g == NULL)
         return -EPERM;
     if (out != NULL && g->words.out != NULL)
         memcpy(g->words.out, out, g->words.elem_bytes); /* N5 */
-    say = turn_back(g, f);
+    say = turn_back(g);
     if (say > 0 && in != NULL)
         memcpy(in, g->words.in, g->words.elem_bytes); /* N5 */
     return say;
@@ -412,8 +414,7 @@ int sley_gen_yield(const void *out, void *in)
 
 int sley_gen_yield_from(sley_gen *inner)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int rc;
 
     if (g == NULL)
@@ -422,7 +423,7 @@ int sley_gen_yield_from(sley_gen *inner)
         return -EINVAL;
     rc = sley_gen_next(inner, g->words.out);
     while (rc > 0) {
-        int say = turn_back(g, f); /* inner's value is with the consumer already */
+        int say = turn_back(g); /* inner's value is with the consumer already */
 
         if (say == -ECANCELED) {
             rc = sley_gen_close(inner);
@@ -609,12 +610,11 @@ sley_gen *sley_gen_from_array(const void *base, size_t n, size_t elem_bytes)
 /* N5: a message goes from the channel to the consumer. One that was received is always given: it waits for nothing in between. */
 static int drain_chan(void *arg)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int rc;
 
     while ((rc = sley_chan_recv(arg, g->words.out, SLEY_FOREVER)) > 0)
-        if ((rc = turn_back(g, f)) < 0)
+        if ((rc = turn_back(g)) < 0)
             break;
     return rc;
 }

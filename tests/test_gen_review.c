@@ -1,0 +1,111 @@
+/* test_gen_review.c - generators where they meet the rest: threads that attach and detach, hand-over, closing by force, scopes and shields
+ * that move, deadlines. */
+#include "scenario.h"
+
+static void play_on_fibers(void (*body)(void))
+{
+    scene.cast = casts[0]; /* all on fibers */
+    scene.unmet = NULL;
+    assert_int_equal(sley_run(NULL, play_body, &body), 0);
+    if (scene.unmet != NULL)
+        fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
+}
+
+/* Defines the cmocka test `name`, which plays the body that follows on a fiber. */
+#define ON_FIBERS(name) \
+    static void name##_body(void); \
+    static void name(void **state) { (void)state; play_on_fibers(name##_body); } \
+    static void name##_body(void)
+
+/* ---- hand-over ---- */
+
+static int resume_twice_and_close(void *arg)
+{
+    sley_gen *g = arg;
+    int x = -1;
+
+    EXPECT(sley_gen_adopt(g) == 0);
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 2);
+    EXPECT(sley_gen_yield(&x, NULL) == -EPERM); /* in nobody's body */
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 3);
+    EXPECT(sley_gen_close(g) == 0);
+    EXPECT(sley_gen_yield(&x, NULL) == -EPERM);
+    return 0;
+}
+
+/* g gives 1, 2, 3. Its first owner takes the first and goes on; another fiber takes the rest. */
+static void hand_over(sley_gen *g)
+{
+    struct actor second;
+    int x = -1;
+
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+    EXPECT(sley_gen_release(g) == 0);
+    actor_start(&second, resume_twice_and_close, g);
+    EXPECT(actor_result(&second) == 0);
+    EXPECT(sley_gen_yield(&x, NULL) == -EPERM);
+    sley_gen_destroy(g);
+}
+
+ON_FIBERS(generator_of_a_channel_can_be_handed_over)
+{
+    sley_chan *ch = sley_chan_create(sizeof(int), 3);
+
+    for (int i = 1; i <= 3; i++)
+        EXPECT(sley_chan_send(ch, &i, SLEY_FOREVER) == 0);
+    hand_over(sley_gen_from_chan(ch));
+    sley_chan_destroy(ch);
+}
+
+static int one_two_three(void *arg)
+{
+    int rc = 0;
+
+    (void)arg;
+    for (int i = 1; i <= 3 && rc >= 0; i++)
+        rc = sley_gen_yield(&i, NULL);
+    return rc;
+}
+
+/* A body that delegates, and whose inner generator goes with it. */
+static struct {
+    sley_gen *inner;
+} delegation;
+
+static int delegate(void *arg)
+{
+    (void)arg;
+    return sley_gen_yield_from(delegation.inner);
+}
+
+static int adopt_both(void *arg)
+{
+    EXPECT(sley_gen_adopt(delegation.inner) == 0);
+    return resume_twice_and_close(arg);
+}
+
+ON_FIBERS(generator_that_delegates_can_be_handed_over_with_the_inner_one)
+{
+    sley_gen *outer = sley_gen_create(delegate, NULL, sizeof(int));
+    struct actor second;
+    int x = -1;
+
+    delegation.inner = sley_gen_create(one_two_three, NULL, sizeof(int));
+    EXPECT(sley_gen_next(outer, &x) == 1 && x == 1);
+    EXPECT(sley_gen_release(delegation.inner) == 0 && sley_gen_release(outer) == 0);
+    actor_start(&second, adopt_both, outer);
+    EXPECT(actor_result(&second) == 0);
+    EXPECT(sley_gen_yield(&x, NULL) == -EPERM);
+    sley_gen_destroy(outer);
+    sley_gen_destroy(delegation.inner);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
+        cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
