@@ -17,6 +17,41 @@ static void play_on_fibers(void (*body)(void))
     static void name(void **state) { (void)state; play_on_fibers(name##_body); } \
     static void name##_body(void)
 
+static int count_up(void *arg)
+{
+    int x = 0, rc;
+
+    (void)arg;
+    while ((rc = sley_gen_yield(&x, NULL)) >= 0)
+        x++;
+    return rc;
+}
+
+static void generator_of_an_attached_thread_outlives_the_runtime(void **state)
+{
+    sley_runtime *rt;
+    sley_gen *begun, *fresh;
+    int x = -1;
+
+    (void)state;
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_attach(rt), 0);
+    begun = sley_gen_create(count_up, NULL, sizeof x);
+    fresh = sley_gen_create(count_up, NULL, sizeof x);
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    sley_runtime_detach();
+    assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+    sley_runtime_destroy(rt);
+
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    assert_int_equal(x, 1);
+    assert_int_equal(sley_gen_next(fresh, &x), 1);
+    assert_int_equal(x, 0);
+    sley_gen_destroy(begun);
+    sley_gen_destroy(fresh);
+}
+
 /* ---- hand-over ---- */
 
 static int resume_twice_and_close(void *arg)
@@ -103,6 +138,7 @@ ON_FIBERS(generator_that_delegates_can_be_handed_over_with_the_inner_one)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(generator_of_an_attached_thread_outlives_the_runtime),
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
     };

@@ -85,9 +85,9 @@ static void set_owner(sley_gen *g, struct sl_fiber *f)
 /* N6 */
 static sley_gen **list_of(const sley_gen *g, struct sl_fiber *owner)
 {
-    if (g->home->opener == owner)
-        return &g->home->gens;
-    return owner->flags & SL_FIBER_THREAD ? &sl_self()->gens : &owner->stack->gens;
+    if (owner->flags & SL_FIBER_THREAD) /* opens no scope; what it was attached to may be gone */
+        return &sl_self()->gens;
+    return g->home->opener == owner ? &g->home->gens : &owner->stack->gens;
 }
 
 static void link_to(sley_gen *g, struct sl_fiber *f)
