@@ -135,12 +135,48 @@ ON_FIBERS(generator_that_delegates_can_be_handed_over_with_the_inner_one)
     sley_gen_destroy(delegation.inner);
 }
 
+/* ---- closing by force ---- */
+
+static int yield_on_and_on(void *arg)
+{
+    int x = 1;
+
+    (void)arg;
+    for (;;)
+        (void)!sley_gen_yield(&x, NULL);
+    return 0;
+}
+
+ON_FIBERS(generator_that_goes_no_further_is_closed_for_every_call)
+{
+    sley_scope s;
+    sley_gen *g, *other;
+    int x = -1;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    g = sley_gen_create(yield_on_and_on, NULL, sizeof x);
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+    other = sley_gen_create(count_up, NULL, sizeof x); /* on the stack that the first one had */
+    EXPECT(sley_gen_next(other, &x) == 1 && x == 0);
+
+    x = -1;
+    EXPECT(sley_gen_state(g) == SLEY_GEN_CLOSED && sley_gen_result(g) == -EPROTO);
+    EXPECT(sley_gen_next(g, &x) == 0 && sley_gen_send(g, &x, &x) == 0 && sley_gen_close(g) == 0);
+    EXPECT(sley_gen_throw(g, -EIO, &x) == -EIO);
+    EXPECT(x == -1);
+    EXPECT(sley_gen_next(other, &x) == 1 && x == 1);
+    sley_gen_destroy(other);
+    sley_gen_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(generator_of_an_attached_thread_outlives_the_runtime),
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
+        cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

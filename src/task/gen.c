@@ -289,6 +289,7 @@ static int turn_back(sley_gen *g)
 static void close_unstarted(sley_gen *g, int result)
 {
     g->words.state = SLEY_GEN_CLOSED;
+    g->words.ready = NULL; /* N4 */
     g->result = result;
     unlink_from(g, g->words.owner);
 }
