@@ -170,6 +170,83 @@ ON_FIBERS(generator_that_goes_no_further_is_closed_for_every_call)
     sley_gen_destroy(g);
 }
 
+/* ---- scopes and shields that move ---- */
+
+static struct {
+    sley_mutex mutex;
+    sley_event locked, never;
+} held;
+
+static int hold_until_cancelled(void *arg)
+{
+    int rc;
+
+    (void)arg;
+    EXPECT(sley_mutex_lock(&held.mutex, SLEY_FOREVER) == 0);
+    sley_event_set(&held.locked);
+    rc = sley_event_wait(&held.never, SLEY_FOREVER);
+    sley_mutex_unlock(&held.mutex);
+    return rc;
+}
+
+/* Yields with a scope open in which a child holds the mutex until it is cancelled. */
+static int lend_a_child(void *arg)
+{
+    sley_scope s;
+    int x = 1, rc;
+
+    if (arg != NULL)
+        sley_shield_begin();
+    sley_scope_init(&s, SLEY_FOREVER);
+    EXPECT(sley_go(hold_until_cancelled, NULL) == 0);
+    EXPECT(sley_event_wait(&held.locked, SLEY_FOREVER) == 0);
+    rc = sley_gen_yield(&x, NULL);
+    rc = sley_scope_wait(&s, rc, SLEY_FOREVER);
+    if (arg != NULL)
+        sley_shield_end();
+    return rc;
+}
+
+ON_FIBERS(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children)
+{
+    sley_scope s;
+    sley_gen *g;
+    int x = -1;
+
+    held.locked = held.never = (sley_event){ 0 };
+    sley_scope_init(&s, SLEY_FOREVER);
+    g = sley_gen_create(lend_a_child, NULL, sizeof x);
+    sley_shield_begin();
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+    sley_shield_end();
+    sley_scope_cancel(&s);
+    EXPECT(sley_mutex_lock(&held.mutex, SLEY_FOREVER) == 0); /* for ever, if the cancel did not reach who holds it */
+    sley_mutex_unlock(&held.mutex);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+    sley_gen_destroy(g);
+}
+
+ON_FIBERS(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended)
+{
+    sley_scope s;
+    sley_gen *g;
+    int x = -1, shield = 1;
+
+    held.locked = held.never = (sley_event){ 0 };
+    sley_scope_init(&s, SLEY_FOREVER);
+    g = sley_gen_create(lend_a_child, &shield, sizeof x);
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+    sley_scope_cancel(&s);
+    for (int i = 0; i < 100; i++)
+        EXPECT(sley_yield() == -ECANCELED);
+    EXPECT(sley_mutex_lock(&held.mutex, SLEY_NOW) == -ETIMEDOUT); /* it is held still */
+    EXPECT(sley_gen_close(g) == 0); /* the body's error cancels its scope */
+    EXPECT(sley_mutex_lock(&held.mutex, SLEY_NOW) == 0);
+    sley_mutex_unlock(&held.mutex);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+    sley_gen_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -177,6 +254,8 @@ int main(void)
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
+        cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
+        cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -261,6 +261,7 @@ uint8_t sl_scope_step_out(struct sl_fiber *f, struct sl_scope *outermost, struct
     sl_store_relaxed(&f->shields, shields); /* own */
     sl_lock_release(&around->lock);
     sl_lock_acquire(&home->lock);
+    outermost->shielded = outermost->shields > shields; /* the body's own; the consumer's does not last longer than the resume */
     late = link_inside(home, outermost);
     sl_lock_release(&home->lock);
     if (late)
