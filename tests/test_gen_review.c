@@ -247,6 +247,40 @@ ON_FIBERS(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended)
     sley_gen_destroy(g);
 }
 
+/* ---- deadlines around ---- */
+
+static int compute_until_cancelled(void *arg)
+{
+    (void)arg;
+    while (sley_cancelled() == 0)
+        ;
+    return -ECANCELED;
+}
+
+/* A body, or a function, with a child in a scope of its own. */
+static int with_a_child(void *arg)
+{
+    sley_scope s;
+    int rc;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    rc = sley_go(*(sley_fn **)arg, NULL);
+    return sley_scope_wait(&s, rc, SLEY_FOREVER);
+}
+
+ON_FIBERS(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes)
+{
+    sley_fn *child = compute_until_cancelled;
+    sley_scope s;
+    sley_gen *g;
+
+    sley_scope_init(&s, sley_after(SLEY_MS));
+    g = sley_gen_create(with_a_child, &child, 0);
+    EXPECT(sley_gen_next(g, NULL) == -ECANCELED);
+    EXPECT(sley_scope_wait(&s, -ECANCELED, SLEY_FOREVER) == -ETIMEDOUT);
+    sley_gen_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +290,7 @@ int main(void)
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
+        cmocka_unit_test(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
