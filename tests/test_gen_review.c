@@ -257,6 +257,13 @@ static int compute_until_cancelled(void *arg)
     return -ECANCELED;
 }
 
+static int nap_and_say_nothing(void *arg)
+{
+    (void)arg;
+    (void)!sley_sleep(1000 * SLEY_S);
+    return 0;
+}
+
 /* A body, or a function, with a child in a scope of its own. */
 static int with_a_child(void *arg)
 {
@@ -281,6 +288,24 @@ ON_FIBERS(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes)
     sley_gen_destroy(g);
 }
 
+ON_FIBERS(deadline_around_a_body_that_cut_a_child_of_its_scope_short_is_told)
+{
+    sley_fn *child = nap_and_say_nothing;
+
+    for (int in_a_body = 0; in_a_body < 2; in_a_body++) {
+        sley_scope s;
+        sley_gen *g;
+        int rc;
+
+        sley_scope_init(&s, sley_after(SLEY_MS));
+        g = sley_gen_create(with_a_child, &child, 0);
+        rc = in_a_body ? sley_gen_next(g, NULL) : with_a_child(&child);
+        EXPECT(rc == 0);
+        EXPECT(sley_scope_wait(&s, rc, SLEY_FOREVER) == -ETIMEDOUT);
+        sley_gen_destroy(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +316,7 @@ int main(void)
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
         cmocka_unit_test(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes),
+        cmocka_unit_test(deadline_around_a_body_that_cut_a_child_of_its_scope_short_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

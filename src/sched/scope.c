@@ -287,7 +287,7 @@ static bool is_moved_by_another(const struct sl_scope *s, const struct sl_fiber 
     return s->moves && s->opener != f;
 }
 
-/* For f, which stands in s or further inside: the scope around it, as far as its cancel comes down; NULL: it ends here, or f cannot tell. */
+/* For f, which stands in s or further inside: the scope around it, as far as its cancel comes down; NULL: no further, or f cannot tell. */
 static struct sl_scope *scope_around(const struct sl_scope *s, const struct sl_fiber *f)
 {
     return is_moved_by_another(s, f) || s->shielded ? NULL : s->parent;
@@ -305,6 +305,14 @@ bool sl_scope_note_cut(struct sl_fiber *f)
         s = scope_around(s, f);
     }
     return true;
+}
+
+void sl_scope_pass_cut_on(const struct sl_scope *s, struct sl_fiber *f)
+{
+    if (s->shielded || s->cause != SL_CAUSE_ABOVE || sl_load_relaxed(&s->cut) == 0) /* closed: nobody else has it */
+        return;
+    for (struct sl_scope *p = f->scope; p != NULL && sl_load_acquire(&p->cancelled); p = scope_around(p, f)) /* [cancel.2] */
+        sl_or_relaxed(&p->cut, SL_CUT_CALL); /* bits are only added */
 }
 
 /* ---- the deadline ---- */

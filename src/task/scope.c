@@ -436,8 +436,10 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     sl_scope_deadline_off(s);
     while (!leave_parent(s, f, &above))
         wait_until_empty(s, f, SLEY_FOREVER);
-    if (__builtin_expect(f->gen != NULL, 0))
+    if (__builtin_expect(f->gen != NULL, 0)) {
         sl_gen_scope_closed(f->gen);
+        sl_scope_pass_cut_on(s, f);
+    }
     s->result = outcome(s, rc, above);
     s->state = SL_SCOPE_CLOSED;
     return s->result;
