@@ -12,6 +12,8 @@
 
 #include "base/atomic.h"
 
+#include <sley/base.h>
+
 struct sl_context {
     void *sp;
     int   saved_errno;
@@ -49,7 +51,7 @@ struct sl_turns {
 #endif
 };
 
-void sley_gen_switch(void **sp);
+SLEY_API void sley_gen_switch(void **sp);
 
 void sl_turns_make(void **sp, struct sl_turns *t, void *low, void *top, void (*entry)(void *), void *arg);
 void sl_turns_fini(struct sl_turns *t); /* the body has ended, or will not be entered again */
