@@ -221,8 +221,7 @@ void sl_turn_to_body_sanitized(struct sl_turns *t, struct sl_context *of)
 /* What the sanitizers know of the consumer's stack stands in `of` again before the consumer goes on. */
 void sl_turn_to_consumer_sanitized(struct sl_turns *t, int dying)
 {
-    if (!dying)
-        sl_context_of_thread(&t->body); /* it may be on a larger stack by now */
+    sl_context_of_thread(&t->body); /* it may be on a larger stack by now, or no longer */
     stand_for(t->of, &t->before);
     sl_tsan_release(t);
     sl_context_switch_sanitized(&t->body, &t->consumer, NULL, NULL, dying);
