@@ -135,6 +135,46 @@ ON_FIBERS(generator_that_delegates_can_be_handed_over_with_the_inner_one)
     sley_gen_destroy(delegation.inner);
 }
 
+/* The body is on a large stack when it is handed over, and returns from it in a fiber of another scope. */
+static int count_on_a_big_stack(void *arg)
+{
+    int rc = sley_on_big_stack(one_two_three, arg, 64 << 10);
+
+    EXPECT(sley_yield() == 0); /* saved with the bounds of the body's own stack */
+    return rc;
+}
+
+static int resume_to_the_end(void *arg)
+{
+    sley_gen *g = arg;
+    sley_scope s;
+    int x = -1;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    EXPECT(sley_gen_adopt(g) == 0);
+    while (sley_gen_next(g, &x) > 0)
+        ;
+    EXPECT(x == 3 && sley_gen_result(g) == 0);
+    return sley_scope_wait(&s, 0, SLEY_FOREVER);
+}
+
+ON_FIBERS(generator_can_be_handed_over_on_a_big_stack)
+{
+    sley_gen *g = sley_gen_create(count_on_a_big_stack, NULL, sizeof(int));
+    struct actor second;
+    sley_scope s;
+    int x = -1;
+
+    EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+    EXPECT(sley_gen_release(g) == 0);
+    sley_scope_init(&s, SLEY_FOREVER); /* the first owner goes on elsewhere */
+    actor_start(&second, resume_to_the_end, g);
+    EXPECT(actor_result(&second) == 0);
+    EXPECT(sley_yield() == 0);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+    sley_gen_destroy(g);
+}
+
 /* ---- closing by force ---- */
 
 static int yield_on_and_on(void *arg)
@@ -312,6 +352,7 @@ int main(void)
         cmocka_unit_test(generator_of_an_attached_thread_outlives_the_runtime),
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
+        cmocka_unit_test(generator_can_be_handed_over_on_a_big_stack),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
