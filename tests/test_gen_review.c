@@ -175,6 +175,38 @@ ON_FIBERS(generator_can_be_handed_over_on_a_big_stack)
     sley_gen_destroy(g);
 }
 
+/* ---- several fibers ---- */
+
+static int sum_of_four(void *arg)
+{
+    int sum = 0;
+
+    for (int round = 0; round < 3; round++) {
+        sley_gen *g = sley_gen_create(count_up, NULL, sizeof(int));
+        int x;
+
+        for (int i = 0; i < 4; i++) {
+            EXPECT(sley_gen_next(g, &x) == 1);
+            sum += x;
+            give_way();
+        }
+        sley_gen_destroy(g);
+    }
+    *(int *)arg = sum;
+    return 0;
+}
+
+ON_FIBERS(generators_of_several_fibers_take_their_stacks_from_one_worker)
+{
+    struct actor actors[8];
+    int sums[8] = { 0 };
+
+    for (int i = 0; i < 8; i++)
+        actor_start(&actors[i], sum_of_four, &sums[i]);
+    for (int i = 0; i < 8; i++)
+        EXPECT(actor_result(&actors[i]) == 0 && sums[i] == 3 * 6);
+}
+
 /* ---- closing by force ---- */
 
 static int yield_on_and_on(void *arg)
@@ -353,6 +385,7 @@ int main(void)
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
         cmocka_unit_test(generator_can_be_handed_over_on_a_big_stack),
+        cmocka_unit_test(generators_of_several_fibers_take_their_stacks_from_one_worker),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),

@@ -117,28 +117,6 @@ static void unlink_from(sley_gen *g, struct sl_fiber *f)
 
 /* ---- stacks ---- */
 
-static struct sl_stack_cache *cache_of(struct sl_worker *w)
-{
-    return w->rt->gen_stacks == w->rt->stacks ? &w->stacks : &w->gen_stacks;
-}
-
-static struct sl_stack *stack_of_pool(void)
-{
-    struct sl_worker *w = sl_worker_here();
-    struct sl_stack_pool *pool = w->rt->gen_stacks;
-    struct sl_stack_cache *cache = cache_of(w);
-    struct sl_stack *s;
-
-    if (sl_stack_credit_take(pool, cache) < 0)
-        return NULL;
-    s = sl_stack_pop(cache);
-    if (s == NULL && sl_stack_refill(pool, cache) == 0)
-        s = sl_stack_pop(cache);
-    if (s == NULL)
-        sl_stack_credit_give(pool, cache);
-    return s;
-}
-
 static void stack_take(sley_gen *g, struct sl_fiber *f)
 {
     if (f->flags & SL_FIBER_THREAD) {
@@ -147,7 +125,7 @@ static void stack_take(sley_gen *g, struct sl_fiber *f)
         g->stack = sl_big_stack_take(g->stack_bytes);
     } else {
         g->rt = f->rt;
-        g->stack = stack_of_pool();
+        g->stack = sl_gen_stack_take();
     }
 }
 
@@ -157,16 +135,10 @@ static void stack_give(sley_gen *g)
 
     g->stack = NULL;
     sl_turns_fini(&g->turns);
-    if (g->rt == NULL) {
+    if (g->rt == NULL)
         sl_big_stack_give(s, g->stack_bytes);
-    } else {
-        struct sl_worker *w = sl_worker_here();
-
-        s->use = SL_USE_FIBER;
-        sl_tsan_release(s); /* for the stack's next user */
-        sl_stack_push(w->rt->gen_stacks, cache_of(w), s);
-        sl_stack_credit_give(w->rt->gen_stacks, cache_of(w));
-    }
+    else
+        sl_gen_stack_give(s);
 }
 
 /* ---- turns ---- */
