@@ -319,6 +319,51 @@ ON_FIBERS(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended)
     sley_gen_destroy(g);
 }
 
+/* ---- closing in a scope that is cancelled ---- */
+
+enum scope_end { CANCELLED, OUT_OF_TIME };
+
+/* Round after round, each in a scope that is cancelled before the round's yield, and another scope inside. */
+static int rounds(void *arg)
+{
+    int x = 0, rc = 0;
+
+    for (; rc >= 0; x++) {
+        sley_scope outer, inner;
+
+        sley_scope_init(&outer, SLEY_FOREVER);
+        sley_scope_init(&inner, SLEY_FOREVER);
+        if (*(enum scope_end *)arg == CANCELLED)
+            sley_scope_cancel(&outer);
+        else
+            sley_scope_set_deadline(&outer, sley_now());
+        rc = sley_gen_yield(&x, NULL);
+        rc = sley_scope_wait(&inner, rc, SLEY_FOREVER);
+        rc = sley_scope_wait(&outer, rc, SLEY_FOREVER);
+    }
+    EXPECT(rc == -ECANCELED);
+    /* Those opened since are nothing special: their own cancel ends with them. */
+    sley_scope s;
+    sley_scope_init(&s, SLEY_FOREVER);
+    sley_scope_cancel(&s);
+    EXPECT(sley_scope_wait(&s, sley_sleep(SLEY_S), SLEY_FOREVER) == 0);
+    return rc;
+}
+
+ON_FIBERS(body_is_told_to_close_through_its_own_cancelled_scopes)
+{
+    for (enum scope_end end = CANCELLED; end <= OUT_OF_TIME; end++) {
+        sley_gen *g = sley_gen_create(rounds, &end, sizeof(int));
+        int x = -1;
+
+        EXPECT(sley_gen_next(g, &x) == 1 && x == 0);
+        EXPECT(sley_gen_next(g, &x) == 1 && x == 1);
+        EXPECT(sley_gen_close(g) == 0);
+        EXPECT(sley_gen_result(g) == -ECANCELED);
+        sley_gen_destroy(g);
+    }
+}
+
 /* ---- deadlines around ---- */
 
 static int compute_until_cancelled(void *arg)
@@ -389,6 +434,7 @@ int main(void)
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
+        cmocka_unit_test(body_is_told_to_close_through_its_own_cancelled_scopes),
         cmocka_unit_test(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes),
         cmocka_unit_test(deadline_around_a_body_that_cut_a_child_of_its_scope_short_is_told),
     };

@@ -46,6 +46,7 @@ struct sley_gen {
     struct sl_scope *outermost;      /* of the body's own scopes, if there are any */
     struct sl_scope *innermost;      /* of them, while it is suspended */
     uint16_t         scopes;         /* of the body's own, open ones */
+    uint16_t         scopes_closing; /* of them, those that were open when the body was told to close */
     uint8_t          shields_around; /* of the consumer, while the body runs and has something open */
     uint8_t          shields_inside; /* N7: open in the body's innermost scope, or in the consumer's by the body; while it is suspended */
     uint8_t          shields_before; /* N7: begun by the body before its outermost scope; while it is suspended */
@@ -223,6 +224,7 @@ static int turn(sley_gen *g, struct sl_fiber *f, int say, const void *in, void *
     g->words.in = in;
     g->words.out = out;
     g->words.state = SLEY_GEN_RUNNING;
+    g->scopes_closing = say == -ECANCELED ? g->scopes : 0;
     if (g->words.own != OWN_NONE)
         put_on(g, f);
     g->words.outer = f->gen;
@@ -426,6 +428,13 @@ void sl_gen_scope_closed(sley_gen *g)
 {
     g->scopes--;
     g->words.own--;
+    if (g->scopes_closing > g->scopes)
+        g->scopes_closing = g->scopes;
+}
+
+bool sl_gen_is_closing(const sley_gen *g)
+{
+    return g->scopes_closing > 0 && g->scopes_closing == g->scopes;
 }
 
 bool sl_gen_has_scopes(const sley_gen *g)

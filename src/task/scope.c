@@ -424,6 +424,7 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     bool above;
 
     bool cut = rc == -ECANCELED && sl_load_relaxed(&s->cancelled); /* hint: its own wait saw it */
+    bool closing = rc == -ECANCELED && f->gen != NULL && sl_gen_is_closing(f->gen); /* the yield said it, whatever has cancelled s */
 
     if (rc < 0 && !cut && sl_cas_acq_rel(&s->error, &none, rc))
         sl_scope_cancel(s, SL_CAUSE_ERROR);
@@ -440,7 +441,7 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
         sl_gen_scope_closed(f->gen);
         sl_scope_pass_cut_on(s, f);
     }
-    s->result = outcome(s, rc, above);
+    s->result = outcome(s, rc, above || closing);
     s->state = SL_SCOPE_CLOSED;
     return s->result;
 }
