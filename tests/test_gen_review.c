@@ -175,6 +175,68 @@ ON_FIBERS(generator_can_be_handed_over_on_a_big_stack)
     sley_gen_destroy(g);
 }
 
+/* ---- errors that nobody asks for ---- */
+
+static char said[4096];
+
+static void note_line(void *ctx, const char *line)
+{
+    (void)ctx;
+    strncat(said, line, sizeof said - strlen(said) - 2);
+    strcat(said, "\n");
+}
+
+static int fail_when_closed(void *arg)
+{
+    return sley_gen_yield(arg, NULL) < 0 ? -EIO : 0;
+}
+
+static int leave_one_unfinished(void *arg)
+{
+    int x = 1;
+    sley_gen **g = arg;
+
+    sley_fiber_set_name("careless");
+    *g = sley_gen_create(fail_when_closed, &x, sizeof x);
+    return sley_gen_next(*g, NULL) == 1 ? 0 : -EINVAL;
+}
+
+static void *leave_one_unfinished_on_a_thread(void *rt)
+{
+    int x = 1;
+    sley_gen *g = sley_gen_create(fail_when_closed, &x, sizeof x);
+
+    sley_runtime_attach(rt);
+    (void)!sley_gen_next(g, NULL);
+    sley_gen_destroy(g);
+    sley_runtime_detach();
+    return NULL;
+}
+
+static void error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers(void **state)
+{
+    sley_options options = { .on_log = note_line };
+    sley_gen *g = NULL;
+    sley_runtime *rt;
+    pthread_t thread;
+
+    (void)state;
+    said[0] = '\0';
+    assert_int_equal(sley_run(&options, leave_one_unfinished, &g), 0);
+    sley_gen_destroy(g);
+    assert_non_null(strstr(said, "of fiber "));
+    assert_non_null(strstr(said, " \"careless\" has ended with error 5, and nobody asked for it"));
+
+    said[0] = '\0';
+    assert_int_equal(sley_runtime_create(&rt, &options), 0);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(pthread_create(&thread, NULL, leave_one_unfinished_on_a_thread, rt), 0);
+    pthread_join(thread, NULL);
+    sley_runtime_destroy(rt);
+    assert_non_null(strstr(said, "a plain thread's generator "));
+    assert_null(strstr(said, "could not be started"));
+}
+
 /* ---- several fibers ---- */
 
 static int sum_of_four(void *arg)
@@ -430,6 +492,7 @@ int main(void)
         cmocka_unit_test(generator_of_a_channel_can_be_handed_over),
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
         cmocka_unit_test(generator_can_be_handed_over_on_a_big_stack),
+        cmocka_unit_test(error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers),
         cmocka_unit_test(generators_of_several_fibers_take_their_stacks_from_one_worker),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),

@@ -455,16 +455,24 @@ void sl_gen_shield_ended(sley_gen *g)
 
 /* ---- the end ---- */
 
-static void report(int error)
+/* To on_error, or else to the log. */
+static void report(const sley_gen *g, int error)
 {
-    struct sl_fiber *f = sl_current();
+    struct sl_fiber *f = g->words.owner;
     char name[SL_NAME_BYTES] = "";
 
     if (f->rt == NULL) /* a thread of no runtime has nobody to tell */
         return;
     if (!(f->flags & SL_FIBER_THREAD))
         sl_stack_get_name(f->stack, name);
-    sl_report_error(f->rt, sley_self(), name, error);
+    if (f->rt->options.on_error != NULL)
+        sl_report_error(f->rt, sley_self(), name, error);
+    else if (f->flags & SL_FIBER_THREAD)
+        sl_log(f->rt, "a plain thread's generator (function %p) has ended with error %d, and nobody asked for it",
+               (void *)(uintptr_t)g->body, -error);
+    else
+        sl_log(f->rt, "a generator (function %p) of fiber %llu \"%s\" has ended with error %d, and nobody asked for it",
+               (void *)(uintptr_t)g->body, (unsigned long long)sley_self(), name, -error);
 }
 
 /* Close, whatever the body does: one that yields is left where it is. C cannot unwind it, what it held is lost. */
@@ -484,7 +492,7 @@ static void finish(sley_gen *g)
         stack_give(g);
     }
     if (rc < 0)
-        report(rc);
+        report(g, rc);
 }
 
 void sl_gens_close(sley_gen **list)
