@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__thread struct sl_thread *sley_thread_here;
+/* Read by assembly only, of which link-time optimisation knows nothing: without the attribute it leaves the stores out. */
+__attribute__((used)) __thread struct sl_thread *sley_thread_here;
 
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
