@@ -521,7 +521,7 @@ void sley_gen_destroy(sley_gen *g)
 
 enum sley_gen_state sley_gen_state(const sley_gen *g)
 {
-    return g != NULL ? state_of(g) : SLEY_GEN_CLOSED;
+    return g != NULL ? state_of(g) : (enum sley_gen_state)-EINVAL;
 }
 
 int sley_gen_result(const sley_gen *g)
