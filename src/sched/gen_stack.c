@@ -29,6 +29,7 @@ void sl_gen_stack_give(struct sl_stack *s)
 {
     struct sl_worker *w = sl_worker_here();
 
+    sl_stack_check_canary(s); /* while it says whose it is */
     s->use = SL_USE_FIBER;
     sl_tsan_release(s); /* for the stack's next user */
     sl_stack_push(w->rt->gen_stacks, cache_of(w), s);
