@@ -29,8 +29,11 @@ static void thread_ends(void *arg)
     struct sl_thread *t = arg;
 
     sl_gens_close(&t->gens);
-    sl_locals_thread_ends(t); /* the drops may call the library */
-    sl_gens_close(&t->gens);  /* ... and make some */
+    for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && t->locals != NULL; round++) {
+        sl_locals_thread_ends(t); /* the drops may call the library, and make some */
+        sl_gens_close(&t->gens);  /* ... which set values when they are closed */
+    }
+    sl_locals_thread_forget(t);
     if (t->rt != NULL) /* it should have detached; its block may not stay in the runtime's list */
         sl_scope_leave(&t->rt->root, t->current);
     sley_thread_here = NULL;
