@@ -50,10 +50,17 @@ def take_sample(sample, n):
     return (time.monotonic_ns() - before) / n, (cpu_ns() - cpu_before) / n
 
 
+ROWS = [
+    ('gen-send', 'bytes=8', send, 400000),
+    ('gen-next', 'bytes=8', ask, 400000),
+    ('gen-make', '', make, 100000),
+]
+
+
 def main():
     name = sys.argv[1] if len(sys.argv) > 1 else ''
     print('name\tparams\tworkers\tn\tunit\tmedian\tp99\tcpu\tallocs\tsamples', flush=True)
-    for row, params, sample, n in (('gen-send', 'bytes=8', send, 400000), ('gen-next', 'bytes=8', ask, 400000), ('gen-make', '', make, 100000)):
+    for row, params, sample, n in ROWS:
         if name in f'{row} {params}':
             take_sample(sample, n)
             print_series(row, params, n, [take_sample(sample, n) for _ in range(SAMPLES)])

@@ -49,13 +49,21 @@ static void close_gens(struct sl_fiber *f)
         sl_gens_close(&f->stack->gens);
 }
 
-static void drop_locals(struct sl_fiber *f)
+/* A drop may make generators, and closing those may set values. */
+static __attribute__((noinline)) void drop_all(struct sl_fiber *f)
 {
-    if (__builtin_expect(f->stack->locals.slots != NULL, 0)) {
+    for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && f->stack->locals.slots != NULL; round++) {
         sl_locals_drop(&f->stack->locals);
         check_closed(f);
-        close_gens(f); /* a drop may have made some */
+        close_gens(f);
     }
+    sl_locals_forget(&f->stack->locals);
+}
+
+static void drop_locals(struct sl_fiber *f)
+{
+    if (__builtin_expect(f->stack->locals.slots != NULL, 0))
+        drop_all(f);
 }
 
 /* What a fiber leaves behind when its function has returned rc. It is still the current fiber, in its scope: the drops of its locals and

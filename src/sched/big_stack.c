@@ -100,13 +100,20 @@ struct call {
     sley_fn *fn;
     void    *arg;
     int      result;
+    struct sl_context *of; /* of the fiber that runs it; NULL: a plain thread does, which is never saved */
 };
+
+static struct sl_context *context_of(struct sl_fiber *f)
+{
+    return f->flags & SL_FIBER_THREAD ? NULL : &f->context;
+}
 
 static void call(void *arg)
 {
     struct call *c = arg;
 
     c->result = c->fn(c->arg);
+    c->of = context_of(sl_current()); /* in a generator's body it may have gone from one fiber to another */
 }
 
 int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes)
@@ -115,7 +122,7 @@ int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes)
     struct sl_fiber *f = t->current;
     bool is_thread = f->flags & SL_FIBER_THREAD;
     struct sl_scope *scope = f->scope;
-    struct call c = { fn, arg, 0 };
+    struct call c = { fn, arg, 0, context_of(f) };
     struct sl_stack *s;
 
     if (fn == NULL || stack_bytes == 0 || stack_bytes > SL_BIG_STACK_BYTES_MAX)
@@ -126,7 +133,8 @@ int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes)
     s->owner = is_thread ? NULL : f->stack;
     s->fn = fn;
     s->fiber = f; /* from here on a fault in its guard is an overflow */
-    sl_context_call(is_thread ? NULL : &f->context, s->low, s->top, call, &c);
+    sl_context_call(&c.of, s->low, s->top, call, &c);
+    f = sl_current();
     SLEY_ASSERT(is_thread || f->gen != NULL || f->scope == scope, "sley_on_big_stack", /* a body may be resumed in another scope */
                 "a scope that the function has opened is still open");
     sl_big_stack_give(s, stack_bytes);

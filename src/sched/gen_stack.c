@@ -1,6 +1,6 @@
-/* gen_stack.c - stacks of generators, from the cache of the worker that runs here and the pool behind it. */
+/* gen_stack.c - stacks of fibers' generators: from a pool of the runtime, by way of the worker's cache, like the fibers' own. If they are
+ * of the same size, it is the same pool and the same cache. */
 #include "sched/gens.h"
-
 #include "sched/worker.h"
 
 static struct sl_stack_cache *cache_of(struct sl_worker *w)
@@ -29,6 +29,9 @@ void sl_gen_stack_give(struct sl_stack *s)
 {
     struct sl_worker *w = sl_worker_here();
 
+    sl_stack_check_canary(s); /* while it says whose it is */
+    s->use = SL_USE_FIBER;
+    sl_tsan_release(s); /* for the stack's next user */
     sl_stack_push(w->rt->gen_stacks, cache_of(w), s);
     sl_stack_credit_give(w->rt->gen_stacks, cache_of(w));
 }

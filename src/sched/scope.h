@@ -95,6 +95,10 @@ void sl_scope_deadline_off(struct sl_scope *s); /* the opener, before it looks a
  * somebody short. Always called by f itself. */
 bool sl_scope_note_cut(struct sl_fiber *f);
 
+/* f has closed s, which a generator's body had opened, and stands around it: that a cancel from further out has cut somebody in s short is
+ * noted there now; those inside could not look beyond s. */
+void sl_scope_pass_cut_on(const struct sl_scope *s, struct sl_fiber *f);
+
 /* For a fiber that does not wait, on a worker that may have had no occasion to look at its timers: whether the deadline of a scope that f
  * is in has passed; if so that scope is cancelled. Always called by f itself; true: it must stop. */
 bool sl_scope_overdue(struct sl_fiber *f);

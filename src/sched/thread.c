@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__thread struct sl_thread *sley_thread_here;
+/* Read by assembly only, of which link-time optimisation knows nothing: without the attribute it leaves the stores out. */
+__attribute__((used)) __thread struct sl_thread *sley_thread_here;
 
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
@@ -28,8 +29,11 @@ static void thread_ends(void *arg)
     struct sl_thread *t = arg;
 
     sl_gens_close(&t->gens);
-    sl_locals_thread_ends(t); /* the drops may call the library */
-    sl_gens_close(&t->gens);  /* ... and make some */
+    for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && t->locals != NULL; round++) {
+        sl_locals_thread_ends(t); /* the drops may call the library, and make some */
+        sl_gens_close(&t->gens);  /* ... which set values when they are closed */
+    }
+    sl_locals_thread_forget(t);
     if (t->rt != NULL) /* it should have detached; its block may not stay in the runtime's list */
         sl_scope_leave(&t->rt->root, t->current);
     sley_thread_here = NULL;

@@ -46,6 +46,7 @@ struct sley_gen {
     struct sl_scope *outermost;      /* of the body's own scopes, if there are any */
     struct sl_scope *innermost;      /* of them, while it is suspended */
     uint16_t         scopes;         /* of the body's own, open ones */
+    uint16_t         scopes_closing; /* of them, those that were open when the body was told to close */
     uint8_t          shields_around; /* of the consumer, while the body runs and has something open */
     uint8_t          shields_inside; /* N7: open in the body's innermost scope, or in the consumer's by the body; while it is suspended */
     uint8_t          shields_before; /* N7: begun by the body before its outermost scope; while it is suspended */
@@ -85,9 +86,9 @@ static void set_owner(sley_gen *g, struct sl_fiber *f)
 /* N6 */
 static sley_gen **list_of(const sley_gen *g, struct sl_fiber *owner)
 {
-    if (g->home->opener == owner)
-        return &g->home->gens;
-    return owner->flags & SL_FIBER_THREAD ? &sl_self()->gens : &owner->stack->gens;
+    if (owner->flags & SL_FIBER_THREAD) /* opens no scope; what it was attached to may be gone */
+        return &sl_self()->gens;
+    return g->home->opener == owner ? &g->home->gens : &owner->stack->gens;
 }
 
 static void link_to(sley_gen *g, struct sl_fiber *f)
@@ -135,13 +136,10 @@ static void stack_give(sley_gen *g)
 
     g->stack = NULL;
     sl_turns_fini(&g->turns);
-    if (g->rt == NULL) {
+    if (g->rt == NULL)
         sl_big_stack_give(s, g->stack_bytes);
-    } else {
-        s->use = SL_USE_FIBER;
-        sl_tsan_release(s); /* for the stack's next user */
+    else
         sl_gen_stack_give(s);
-    }
 }
 
 /* ---- turns ---- */
@@ -226,6 +224,7 @@ static int turn(sley_gen *g, struct sl_fiber *f, int say, const void *in, void *
     g->words.in = in;
     g->words.out = out;
     g->words.state = SLEY_GEN_RUNNING;
+    g->scopes_closing = say == -ECANCELED ? g->scopes : 0;
     if (g->words.own != OWN_NONE)
         put_on(g, f);
     g->words.outer = f->gen;
@@ -243,9 +242,12 @@ int sley_gen_ended(sley_gen *g)
     return answer;
 }
 
-/* In a body: give the turn to the consumer, until it is resumed: what it says. */
-static int turn_back(sley_gen *g, struct sl_fiber *f)
+/* In a body: give the turn to the consumer, until it is resumed: what it says. By another fiber perhaps, to whom g was handed over: nobody
+ * keeps the present one over it. */
+static int turn_back(sley_gen *g)
 {
+    struct sl_fiber *f = g->words.owner;
+
     f->gen = g->words.outer;
     if (g->words.own != OWN_NONE)
         take_off(g, f);
@@ -261,6 +263,7 @@ static int turn_back(sley_gen *g, struct sl_fiber *f)
 static void close_unstarted(sley_gen *g, int result)
 {
     g->words.state = SLEY_GEN_CLOSED;
+    g->words.ready = NULL; /* N4 */
     g->result = result;
     unlink_from(g, g->words.owner);
 }
@@ -366,15 +369,14 @@ int sley_gen_close(sley_gen *g)
 
 int sley_gen_suspend(const void *out, void *in)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int say;
 
     if (g == NULL)
         return -EPERM;
     if (out != NULL && g->words.out != NULL)
         memcpy(g->words.out, out, g->words.elem_bytes); /* N5 */
-    say = turn_back(g, f);
+    say = turn_back(g);
     if (say > 0 && in != NULL)
         memcpy(in, g->words.in, g->words.elem_bytes); /* N5 */
     return say;
@@ -387,8 +389,7 @@ int sley_gen_yield(const void *out, void *in)
 
 int sley_gen_yield_from(sley_gen *inner)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int rc;
 
     if (g == NULL)
@@ -397,7 +398,7 @@ int sley_gen_yield_from(sley_gen *inner)
         return -EINVAL;
     rc = sley_gen_next(inner, g->words.out);
     while (rc > 0) {
-        int say = turn_back(g, f); /* inner's value is with the consumer already */
+        int say = turn_back(g); /* inner's value is with the consumer already */
 
         if (say == -ECANCELED) {
             rc = sley_gen_close(inner);
@@ -427,6 +428,13 @@ void sl_gen_scope_closed(sley_gen *g)
 {
     g->scopes--;
     g->words.own--;
+    if (g->scopes_closing > g->scopes)
+        g->scopes_closing = g->scopes;
+}
+
+bool sl_gen_is_closing(const sley_gen *g)
+{
+    return g->scopes_closing > 0 && g->scopes_closing == g->scopes;
 }
 
 bool sl_gen_has_scopes(const sley_gen *g)
@@ -447,16 +455,24 @@ void sl_gen_shield_ended(sley_gen *g)
 
 /* ---- the end ---- */
 
-static void report(int error)
+/* To on_error, or else to the log. */
+static void report(const sley_gen *g, int error)
 {
-    struct sl_fiber *f = sl_current();
+    struct sl_fiber *f = g->words.owner;
     char name[SL_NAME_BYTES] = "";
 
     if (f->rt == NULL) /* a thread of no runtime has nobody to tell */
         return;
     if (!(f->flags & SL_FIBER_THREAD))
         sl_stack_get_name(f->stack, name);
-    sl_report_error(f->rt, sley_self(), name, error);
+    if (f->rt->options.on_error != NULL)
+        sl_report_error(f->rt, sley_self(), name, error);
+    else if (f->flags & SL_FIBER_THREAD)
+        sl_log(f->rt, "a plain thread's generator (function %p) has ended with error %d, and nobody asked for it",
+               (void *)(uintptr_t)g->body, -error);
+    else
+        sl_log(f->rt, "a generator (function %p) of fiber %llu \"%s\" has ended with error %d, and nobody asked for it",
+               (void *)(uintptr_t)g->body, (unsigned long long)sley_self(), name, -error);
 }
 
 /* Close, whatever the body does: one that yields is left where it is. C cannot unwind it, what it held is lost. */
@@ -476,7 +492,7 @@ static void finish(sley_gen *g)
         stack_give(g);
     }
     if (rc < 0)
-        report(rc);
+        report(g, rc);
 }
 
 void sl_gens_close(sley_gen **list)
@@ -505,7 +521,7 @@ void sley_gen_destroy(sley_gen *g)
 
 enum sley_gen_state sley_gen_state(const sley_gen *g)
 {
-    return g != NULL ? state_of(g) : SLEY_GEN_CLOSED;
+    return g != NULL ? state_of(g) : (enum sley_gen_state)-EINVAL;
 }
 
 int sley_gen_result(const sley_gen *g)
@@ -584,12 +600,11 @@ sley_gen *sley_gen_from_array(const void *base, size_t n, size_t elem_bytes)
 /* N5: a message goes from the channel to the consumer. One that was received is always given: it waits for nothing in between. */
 static int drain_chan(void *arg)
 {
-    struct sl_fiber *f = sl_current();
-    sley_gen *g = f->gen;
+    sley_gen *g = sl_current()->gen;
     int rc;
 
     while ((rc = sley_chan_recv(arg, g->words.out, SLEY_FOREVER)) > 0)
-        if ((rc = turn_back(g, f)) < 0)
+        if ((rc = turn_back(g)) < 0)
             break;
     return rc;
 }

@@ -261,6 +261,7 @@ uint8_t sl_scope_step_out(struct sl_fiber *f, struct sl_scope *outermost, struct
     sl_store_relaxed(&f->shields, shields); /* own */
     sl_lock_release(&around->lock);
     sl_lock_acquire(&home->lock);
+    outermost->shielded = outermost->shields > shields; /* the body's own; the consumer's does not last longer than the resume */
     late = link_inside(home, outermost);
     sl_lock_release(&home->lock);
     if (late)
@@ -423,6 +424,7 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     bool above;
 
     bool cut = rc == -ECANCELED && sl_load_relaxed(&s->cancelled); /* hint: its own wait saw it */
+    bool closing = rc == -ECANCELED && f->gen != NULL && sl_gen_is_closing(f->gen); /* the yield said it, whatever has cancelled s */
 
     if (rc < 0 && !cut && sl_cas_acq_rel(&s->error, &none, rc))
         sl_scope_cancel(s, SL_CAUSE_ERROR);
@@ -435,9 +437,11 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     sl_scope_deadline_off(s);
     while (!leave_parent(s, f, &above))
         wait_until_empty(s, f, SLEY_FOREVER);
-    if (__builtin_expect(f->gen != NULL, 0))
+    if (__builtin_expect(f->gen != NULL, 0)) {
         sl_gen_scope_closed(f->gen);
-    s->result = outcome(s, rc, above);
+        sl_scope_pass_cut_on(s, f);
+    }
+    s->result = outcome(s, rc, above || closing);
     s->state = SL_SCOPE_CLOSED;
     return s->result;
 }
