@@ -1,11 +1,10 @@
 /* stream_read.c - the reading side.
  *
- * Where the next bytes go:
- *   into the caller's memory, if nothing is buffered and the caller wants at least a block, or the descriptor is likely to be empty (the
- *     predictor of record.h): then one receive waits there, with no buffer held, and gets the first bytes. Should they fill the memory,
- *     more is likely, and the next read looks into a buffer.
- *   into a buffer otherwise. For what must end up there (a line, a peek) an idle descriptor is waited for with a poll, so that the
- *     buffer is taken when something has come. A file is always read by the block.
+ * Where the next bytes go, if none are buffered:
+ *   into the caller's memory, if there is room for a block, or for a quarter of one and record.h's predictor does not think that something
+ *     is there already. One receive waits there, with no buffer held: a system call less than
+ *   into a buffer. What must end up there (a line, a peek, a small read) waits for an idle descriptor with a poll, so that the buffer is
+ *     taken when something has come. A file is read by the block.
  *
  * Errors. The kernel tells once that a connection is lost, and then that it has ended. So that what was cut off is not taken for whole,
  * such an error is kept, and every later call that needs more than is buffered returns it. After any other error the next call asks
@@ -14,6 +13,8 @@
 #include "io/transfer.h"
 
 #include <string.h>
+
+#define STRAIGHT_BYTES (SL_STREAM_BYTES / 4)
 
 static bool is_of_the_connection(int error)
 {
@@ -119,17 +120,31 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
     return n;
 }
 
+/* Inside a call that has reached the descriptor. */
+static int fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
+{
+    if (in->buffer.base == NULL && sl_record_kind(c->record) != SL_FD_FILE)
+        return told(in, first_in(in, c, deadline), deadline);
+    return told(in, transfer_in(in, c, deadline), deadline);
+}
+
+static int reach(struct sl_side *in, struct sl_call *c, sley_time deadline)
+{
+    return in->error != 0 ? in->error : sl_side_reach(in, c, deadline);
+}
+
 int sl_stream_fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
 {
-    int n = in->error != 0 ? in->error : sl_side_reach(in, c, deadline);
+    int n = reach(in, c, deadline);
 
-    if (n < 0)
-        return n;
-    if (in->buffer.base == NULL && sl_record_kind(c->record) != SL_FD_FILE)
-        n = first_in(in, c, deadline);
-    else
-        n = transfer_in(in, c, deadline);
-    return told(in, n, deadline);
+    return n < 0 ? n : fill(in, c, deadline);
+}
+
+static bool goes_straight(struct sl_call *c, size_t bytes, sley_time deadline)
+{
+    if (deadline == SLEY_NOW || bytes < STRAIGHT_BYTES)
+        return false;
+    return bytes >= SL_STREAM_BYTES || (sl_record_kind(c->record) != SL_FD_FILE && !sl_record_likely(c->record));
 }
 
 static int take_out(struct sl_side *in, void *buf, size_t bytes)
@@ -146,21 +161,14 @@ static int read_some(struct sl_side *in, struct sl_call *c, void *buf, size_t by
     int n;
 
     if (have == 0) {
-        n = in->error != 0 ? in->error : sl_side_reach(in, c, deadline);
+        n = reach(in, c, deadline);
         if (n < 0)
             return n;
-        if (sl_record_kind(c->record) == SL_FD_FILE)
-            n = bytes < SL_STREAM_BYTES ? transfer_in(in, c, deadline) : -EAGAIN;
-        else if (deadline == SLEY_NOW || (bytes < SL_STREAM_BYTES && sl_record_likely(c->record)))
-            n = look_first(in, c);
-        else
-            n = -EAGAIN;
-        if (n == -EAGAIN && deadline == SLEY_NOW && sl_record_kind(c->record) != SL_FD_FILE)
-            n = -ETIMEDOUT;
-        if (n == -EAGAIN || n == -EOPNOTSUPP)
+        if (goes_straight(c, bytes, deadline))
             return told(in, sl_transfer(c, IORING_OP_READ, in->fd, buf, bytes, -1, deadline), deadline);
+        n = fill(in, c, deadline);
         if (n <= 0)
-            return told(in, n, deadline);
+            return n;
         have = (size_t)n;
     }
     return take_out(in, buf, have < bytes ? have : bytes);
