@@ -112,7 +112,7 @@ static int sample(const struct bench *b)
 }
 
 static const struct bench benches[] = {
-    { .name = "stream-idle", .params = "connection", .workers = 1, .n = 9000, .n_min = 1000, .kind = BENCH_VALUE, .unit = "bytes",
+    { .name = "stream-memory", .params = "connection", .workers = 1, .n = 9000, .n_min = 1000, .kind = BENCH_VALUE, .unit = "bytes",
       .sample = sample },
 };
 
