@@ -16,6 +16,7 @@
 #include <sley/io.h>
 #include <sley/fs.h>
 #include <sley/net.h>
+#include <sley/stream.h>
 #include <sley/process.h>
 #include <sley/blocking.h>
 #include <sley/obs.h>

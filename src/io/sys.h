@@ -99,6 +99,11 @@ static inline int sl_sys_send(int fd, const void *buf, size_t bytes, int flags)
     return (int)sl_sys6(SYS_sendto, fd, (long)buf, (long)bytes, flags, 0, 0);
 }
 
+static inline int sl_sys_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+    return (int)sl_sys6(SYS_sendmsg, fd, (long)m, flags, 0, 0, 0);
+}
+
 static inline int sl_sys_accept4(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int flags)
 {
     return (int)sl_sys6(SYS_accept4, fd, (long)addr, (long)addr_bytes, flags, 0, 0);
