@@ -381,6 +381,39 @@ ON_FIBERS(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended)
     sley_gen_destroy(g);
 }
 
+/* Its scope is cancelled from around in the first resume; it waits in the second. */
+static int wait_in_the_second_resume(void *arg)
+{
+    sley_scope s;
+    int rc;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    sley_scope_cancel(arg);
+    rc = sley_gen_yield(NULL, NULL);
+    EXPECT(rc == 0);
+    rc = sley_sleep(1000 * SLEY_S);
+    EXPECT(rc == -ECANCELED);
+    return sley_scope_wait(&s, rc, SLEY_FOREVER);
+}
+
+ON_FIBERS(cancel_from_around_in_an_earlier_resume_stays_one_from_above)
+{
+    for (int shielded = 0; shielded < 2; shielded++) {
+        sley_scope s;
+        sley_gen *g = sley_gen_create(wait_in_the_second_resume, &s, 0);
+
+        sley_scope_init(&s, SLEY_FOREVER);
+        EXPECT(sley_gen_next(g, NULL) == 1);
+        EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+        if (shielded)
+            sley_shield_begin();
+        EXPECT(sley_gen_next(g, NULL) == -ECANCELED);
+        if (shielded)
+            sley_shield_end();
+        sley_gen_destroy(g);
+    }
+}
+
 /* ---- closing in a scope that is cancelled ---- */
 
 enum scope_end { CANCELLED, OUT_OF_TIME };
@@ -497,6 +530,7 @@ int main(void)
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
+        cmocka_unit_test(cancel_from_around_in_an_earlier_resume_stays_one_from_above),
         cmocka_unit_test(body_is_told_to_close_through_its_own_cancelled_scopes),
         cmocka_unit_test(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes),
         cmocka_unit_test(deadline_around_a_body_that_cut_a_child_of_its_scope_short_is_told),
