@@ -237,6 +237,78 @@ static void error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers(vo
     assert_null(strstr(said, "could not be started"));
 }
 
+/* ---- forked children ---- */
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void plain_threads_generator_goes_on_in_a_forked_child(void **state)
+{
+    sley_gen *begun = sley_gen_create(count_up, NULL, sizeof(int)), *fresh = sley_gen_create(count_up, NULL, sizeof(int));
+    sley_runtime *rt;
+    int x = -1;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0); /* from here on forks are watched */
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_attach(rt), 0);
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    pid = fork();
+    if (pid == 0) {
+        bool good = sley_gen_next(begun, &x) == 1 && x == 1 && sley_gen_next(fresh, &x) == 1 && x == 0;
+
+        sley_gen_destroy(begun);
+        sley_gen_destroy(fresh);
+        _exit(good && sley_runtime_current() == NULL ? 0 : 1);
+    }
+    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    assert_int_equal(x, 1);
+    sley_gen_destroy(begun);
+    sley_gen_destroy(fresh);
+    sley_runtime_detach();
+    sley_runtime_destroy(rt);
+}
+
+static sley_gen *parents;
+
+static int try_in_a_forked_child(void *arg)
+{
+    int x = -1;
+    pid_t pid = fork();
+
+    (void)arg;
+    if (pid == 0) {
+        sley_gen *own = sley_gen_create(count_up, NULL, sizeof x);
+        bool good = sley_gen_next(parents, &x) == -ECHILD && sley_gen_close(parents) == -ECHILD && sley_gen_release(parents) == -ECHILD &&
+                    sley_gen_yield(&x, NULL) == -ECHILD && sley_gen_yield_from(own) == -ECHILD && sley_gen_next(own, &x) == 1 && x == 0;
+
+        sley_gen_destroy(own);
+        sley_gen_destroy(parents);
+        _exit(good ? 0 : 1);
+    }
+    EXPECT(status_of(pid) == 0);
+    return 0;
+}
+
+ON_FIBERS(fibers_generators_are_of_no_use_in_a_forked_child)
+{
+    sley_gen *forking = sley_gen_create(try_in_a_forked_child, NULL, sizeof(int));
+
+    parents = sley_gen_create(count_up, NULL, sizeof(int));
+    EXPECT(sley_gen_next(parents, NULL) == 1);
+    try_in_a_forked_child(NULL);
+    EXPECT(sley_gen_next(forking, NULL) == 0);
+    EXPECT(sley_gen_next(parents, NULL) == 1);
+    sley_gen_destroy(forking);
+    sley_gen_destroy(parents);
+}
+
 /* ---- several fibers ---- */
 
 static int sum_of_four(void *arg)
@@ -526,6 +598,8 @@ int main(void)
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
         cmocka_unit_test(generator_can_be_handed_over_on_a_big_stack),
         cmocka_unit_test(error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers),
+        cmocka_unit_test(plain_threads_generator_goes_on_in_a_forked_child),
+        cmocka_unit_test(fibers_generators_are_of_no_use_in_a_forked_child),
         cmocka_unit_test(generators_of_several_fibers_take_their_stacks_from_one_worker),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),

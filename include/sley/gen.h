@@ -4,6 +4,7 @@
  * directions have elem_bytes. next, send and throw return 1: a value was written to out (NULL: dropped); 0: the body has
  * returned; -errno: its error, once, then 0. They take no deadline: they run your code; put a scope around them.
  * -EALREADY: it is running, or belongs to another fiber. -ENOMEM, at the first resume: no stack for it; it can be tried again.
+ * -ECHILD: a forked child; the parent's fibers' generators are of no use there, destroying them does nothing, a thread's own go on.
  *
  * A generator belongs to the fiber, or plain thread, that made it, and runs in whatever scope it is resumed in: what cancels that
  * scope ends the waits of the body too. It is closed, youngest first, when the scope it was made in ends, before that scope waits for its
