@@ -1,5 +1,5 @@
 /* reader.js - shows the .md pages in place. Without it, or from a folder, the links lead to the plain text.
- * It knows what these pages use: headings, paragraphs, lists, tables, code, links, bold. */
+ * It knows what these pages use: headings, paragraphs, lists, tables, code, links, bold, images. */
 'use strict';
 
 const page = document.getElementById('page');
@@ -10,7 +10,8 @@ const escape = text => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace
 
 const inline = text => text.split(/(`[^`]*`)/).map(part => part.startsWith('`')
     ? `<code>${escape(part.slice(1, -1))}</code>`
-    : escape(part).replace(/\*\*([^*]+)\*\*/g, '<b>$1</b>').replace(/\[([^\]]+)\]\(([^)]+)\)/g, '<a href="$2">$1</a>')).join('');
+    : escape(part).replace(/\*\*([^*]+)\*\*/g, '<b>$1</b>')
+        .replace(/!\[([^\]]*)\]\(([^)]+)\)/g, '<img src="$2" alt="$1">').replace(/\[([^\]]+)\]\(([^)]+)\)/g, '<a href="$2">$1</a>')).join('');
 
 const row = (line, cell) => '<tr>' + line.replace(/^\||\|$/g, '').split('|').map(c => `<${cell}>${inline(c.trim())}</${cell}>`).join('') + '</tr>';
 
