@@ -102,6 +102,7 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
     if (deadline == SLEY_NOW && n == -EOPNOTSUPP)
         return transfer_in(in, c, deadline);
     while (n == -EAGAIN || n == -EOPNOTSUPP) {
+        sl_buffer_settle(&in->buffer);
         n = sl_call_poll(c, in->fd, POLLIN, deadline);
         if (n < 0 && n != -EINVAL)
             return n;
@@ -123,7 +124,7 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
 /* Inside a call that has reached the descriptor. */
 static int fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
 {
-    if (in->buffer.base == NULL && sl_record_kind(c->record) != SL_FD_FILE)
+    if (sl_buffered(&in->buffer) == 0 && sl_record_kind(c->record) != SL_FD_FILE)
         return told(in, first_in(in, c, deadline), deadline);
     return told(in, transfer_in(in, c, deadline), deadline);
 }
