@@ -6,6 +6,11 @@
  *   into a buffer. What must end up there (a line, a peek, a small read) waits for an idle descriptor with a poll, so that the buffer is
  *     taken when something has come. A file is read by the block.
  *
+ * Rejected: a multishot receive into a ring of provided buffers. In bare loops, in turn, it took no less processor time a request than a
+ * poll and a receive (6.4 against 6.0 us at 50 connections, 7.9 against 7.9 at 1,000). The ring hands out the buffer that has been free
+ * the longest, so each is cold, where the cache has one that is warm; and with fewer of them than connections that are ready at once it
+ * mostly says -ENOBUFS.
+ *
  * Errors. The kernel tells once that a connection is lost, and then that it has ended. So that what was cut off is not taken for whole,
  * such an error is kept, and every later call that needs more than is buffered returns it. After any other error the next call asks
  * the descriptor anew, and after an end too: a file may have grown, and on a terminal more may be typed. */
