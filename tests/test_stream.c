@@ -1010,10 +1010,12 @@ SCENARIO(a_full_device_loses_nothing)
 /* On plain threads, too, and with the signal's default, which is to end the process. */
 SCENARIO(a_peer_that_is_gone_is_epipe_and_no_signal)
 {
+    int file = make_file("unsent", "some bytes", 10);
+
     for (enum kind kind = 0; kind < KINDS; kind++) {
         sigset_t pipe_signal, before;
         int fds[2];
-        sley_stream *s;
+        sley_stream *s, *from, *to;
 
         make_channel(kind, fds);
         s = sley_stream_create(fds[1]);
@@ -1023,6 +1025,14 @@ SCENARIO(a_peer_that_is_gone_is_epipe_and_no_signal)
             EXPECT(kind == TCP && sley_stream_write(s, "abc", 3, SLEY_FOREVER) == 0);
         EXPECT(sley_stream_flush(s, SLEY_FOREVER) == -EPIPE);
         EXPECT(sley_stream_write(s, text, 2 * BLOCK, SLEY_FOREVER) == -EPIPE);
+        from = sley_stream_create(file);
+        EXPECT(sley_stream_copy(s, from, 100, SLEY_FOREVER) == -EPIPE);
+        sley_stream_destroy(from);
+        from = sley_stream_create(file);
+        to = sley_stream_create(fds[1]);
+        EXPECT(sley_stream_copy(to, from, 100, SLEY_FOREVER) == -EPIPE && lseek(file, 0, SEEK_CUR) == 0);
+        sley_stream_destroy(from);
+        sley_stream_destroy(to);
 
         sigemptyset(&pipe_signal); /* one that is pending already is left alone */
         sigaddset(&pipe_signal, SIGPIPE);
@@ -1037,6 +1047,7 @@ SCENARIO(a_peer_that_is_gone_is_epipe_and_no_signal)
         sley_stream_destroy(s);
         EXPECT(sley_close(fds[1]) == 0);
     }
+    EXPECT(sley_close(file) == 0);
 }
 
 /* --- copying -------------------------------------------------------------------------------------------------------------------- */
@@ -1090,12 +1101,58 @@ SCENARIO(a_copy_brings_every_byte_from_anything_to_anything)
     }
 }
 
+/* Read-ahead and the position of the file, which a copy moves too, are one place. */
+SCENARIO(a_copy_from_a_file_begins_where_the_reader_is)
+{
+    int fd, out[2];
+    sley_stream *from, *to;
+
+    fill_pattern(text, 4 * BLOCK, 0);
+    fd = make_file("place", text, 4 * BLOCK);
+    make_channel(SOCKETS, out);
+    from = sley_stream_create(fd);
+    to = sley_stream_create(out[1]);
+    EXPECT(sley_stream_read(from, taken, 10, SLEY_FOREVER) == 10 && is_pattern(taken, 10, 0));
+    EXPECT(sley_stream_copy(to, from, BLOCK, SLEY_FOREVER) == BLOCK); /* ten of them not read ahead */
+    EXPECT(sley_read_all(out[0], taken, BLOCK, SLEY_FOREVER) == BLOCK && is_pattern(taken, BLOCK, 10));
+    EXPECT(sl_buffers_held() == 0 && lseek(fd, 0, SEEK_CUR) == BLOCK + 10);
+    EXPECT(sley_stream_read(from, taken, 10, SLEY_FOREVER) == 10 && is_pattern(taken, 10, BLOCK + 10));
+    EXPECT(sley_stream_copy(to, from, 5, SLEY_FOREVER) == 5);
+    EXPECT(sley_read_all(out[0], taken, 5, SLEY_FOREVER) == 5 && is_pattern(taken, 5, BLOCK + 20));
+    EXPECT(sley_stream_read_all(from, taken, sizeof taken, SLEY_FOREVER) == 3 * BLOCK - 25);
+    EXPECT(is_pattern(taken, 3 * BLOCK - 25, BLOCK + 25));
+    EXPECT(sley_stream_copy(to, from, 5, SLEY_FOREVER) == 0);
+    sley_stream_destroy(from);
+    sley_stream_destroy(to);
+    EXPECT(sley_close(fd) == 0);
+    close_both(out);
+}
+
+/* Its length is not known before, and it is in no page cache. */
+SCENARIO(a_file_that_the_kernel_makes_up_is_copied)
+{
+    int fd = open("/proc/self/limits", O_RDONLY | O_CLOEXEC), out[2];
+    ssize_t bytes = pread(fd, text, sizeof text, 0);
+    sley_stream *from = sley_stream_create(fd), *to;
+
+    make_channel(SOCKETS, out);
+    to = sley_stream_create(out[1]);
+    EXPECT(bytes > 100 && sley_stream_copy(to, from, INT64_MAX, SLEY_FOREVER) == bytes);
+    EXPECT(sley_read(out[0], taken, sizeof taken, SLEY_FOREVER) == bytes && memcmp(taken, text, (size_t)bytes) == 0);
+    sley_stream_destroy(from);
+    sley_stream_destroy(to);
+    EXPECT(sley_close(fd) == 0);
+    close_both(out);
+}
+
 SCENARIO(a_copy_hands_on_what_has_come_before_it_waits_for_more)
 {
     int in[2], out[2];
     char buf[8];
     struct stream_call c = { .call = does_copy };
+    struct source source = { .bytes = text, .count = sizeof text };
 
+    fill_pattern(text, sizeof text, 0);
     make_channel(SOCKETS, in);
     make_channel(PIPE, out);
     c.s = sley_stream_create(in[0]);
@@ -1107,7 +1164,12 @@ SCENARIO(a_copy_hands_on_what_has_come_before_it_waits_for_more)
         send_text(in[1], "ping");
         EXPECT(sley_read(out[0], buf, sizeof buf, SLEY_FOREVER) == 4 && memcmp(buf, "ping", 4) == 0);
     }
-    EXPECT(sley_close(in[1]) == 0 && call_result(&c) == 40);
+    source.fd = in[1];
+    actor_start(&source.actor, pour, &source);
+    EXPECT(sley_read_all(out[0], taken, sizeof text, SLEY_FOREVER) == sizeof text && memcmp(taken, text, sizeof text) == 0);
+    while (sl_buffers_held() > 0) /* it waits again, and then it holds none, however large the last ones were */
+        give_way();
+    EXPECT(actor_result(&source.actor) == 0 && sley_close(in[1]) == 0 && call_result(&c) == 40 + sizeof text);
     sley_stream_destroy(c.s);
     sley_stream_destroy(c.other);
     EXPECT(sley_close(in[0]) == 0);
@@ -1524,6 +1586,8 @@ int main(int argc, char **argv)
         PLAYED(a_full_device_loses_nothing),
         PLAYED(a_peer_that_is_gone_is_epipe_and_no_signal),
         PLAYED(a_copy_brings_every_byte_from_anything_to_anything),
+        PLAYED(a_copy_from_a_file_begins_where_the_reader_is),
+        PLAYED(a_file_that_the_kernel_makes_up_is_copied),
         PLAYED(a_copy_hands_on_what_has_come_before_it_waits_for_more),
         PLAYED(a_copy_that_is_cut_has_counted_what_went_and_keeps_the_rest),
         PLAYED(a_copy_to_a_peer_that_is_gone_keeps_what_it_could_not_send),

@@ -1,7 +1,7 @@
 /* sley/stream.h - a buffered reader and writer over a descriptor. It borrows the descriptor; one reader and one writer at a time.
  * An idle stream holds no buffer. A read that fails leaves what has come in the stream.
  *
- * descriptor  anything that sley_read and sley_write take: socket, pipe, terminal, file. Close it with sley_close: calls in flight on the
+ * descriptor  stream socket, pipe, terminal, file: what sley_read and sley_write take. Close it with sley_close: calls in flight on the
  *             stream end with -EBADF, and so does every later one that needs the descriptor, even if its number has come back.
  * users       a reader (read, peek, data, skip) and a writer (write, printf, flush) may be at work at once, on two fibers; two readers
  *             or two writers at once are a bug, and so is destroying a stream that somebody uses. A copy reads one and writes the other.

@@ -41,6 +41,7 @@ struct sley_stream {
 /* --- stream_buffer.c: blocks of SL_STREAM_BYTES from a cache; what is larger comes from malloc -------------------------------------- */
 
 int    sl_buffer_take(struct sl_buffer *b);      /* see to it that there is one. 0; -ENOMEM */
+void   sl_buffer_take_large(struct sl_buffer *b); /* there is none: one of SL_STREAM_COPY_BYTES, if there is memory for it */
 void   sl_buffer_free(struct sl_buffer *b);      /* with whatever is in it */
 int    sl_buffer_make_room(struct sl_buffer *b); /* see to it that there is room behind end. 0; -ENOMEM; -EMSGSIZE: more than any may be */
 size_t sl_buffers_held(void);                    /* by all streams */
@@ -98,12 +99,14 @@ SL_INLINE int sl_side_reach(struct sl_side *d, struct sl_call *c, sley_time dead
     if (c->record != NULL)
         return sl_call_again(c);
     rc = sl_call_begin(c, d->fd, deadline);
+    if (__builtin_expect(rc == 0 && sl_load_relaxed(&c->record->generation) != d->generation, 0)) { /* linked: it stays as it is */
+        sl_call_end(c);
+        rc = -EBADF;
+    }
     if (rc < 0) {
         c->record = NULL;
         return rc;
     }
-    if (__builtin_expect(sl_load_relaxed(&c->record->generation) != d->generation, 0)) /* linked: it stays as it is */
-        return -EBADF;
     return sl_record_kind(c->record) == SL_FD_UNKNOWN ? sl_record_learn(c->record, d->fd) : 0;
 }
 
@@ -120,5 +123,6 @@ static inline int sl_side_result(int n, sley_time deadline)
 int sl_stream_fill(struct sl_side *in, struct sl_call *c, sley_time deadline); /* more bytes into the buffer: how many; 0: the end */
 int sl_stream_drain(struct sl_side *out, struct sl_call *c, sley_time deadline); /* send what is buffered. 0 */
 int sl_stream_send(struct sl_side *out, struct sl_call *c, const void *buf, size_t bytes, sley_time deadline); /* how many went, > 0 */
+int sl_stream_send_file(struct sl_side *out, struct sl_call *c, int in_fd, size_t bytes, sley_time deadline); /* as sley_sendfile */
 
 #endif

@@ -108,6 +108,16 @@ int sl_buffer_take(struct sl_buffer *b)
     return 0;
 }
 
+void sl_buffer_take_large(struct sl_buffer *b)
+{
+    char *base = malloc(SL_STREAM_COPY_BYTES);
+
+    if (base == NULL)
+        return;
+    count_held(1);
+    *b = (struct sl_buffer){ .base = base, .cap = SL_STREAM_COPY_BYTES };
+}
+
 void sl_buffer_free(struct sl_buffer *b)
 {
     if (b->base != NULL)

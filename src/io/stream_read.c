@@ -6,6 +6,11 @@
  *   into a buffer. What must end up there (a line, a peek, a small read) waits for an idle descriptor with a poll, so that the buffer is
  *     taken when something has come. A file is read by the block.
  *
+ * Rejected: a multishot receive into a ring of provided buffers. In bare loops, in turn, it took no less processor time a request than a
+ * poll and a receive (6.4 against 6.0 us at 50 connections, 7.9 against 7.9 at 1,000). The ring hands out the buffer that has been free
+ * the longest, so each is cold, where the cache has one that is warm; and with fewer of them than connections that are ready at once it
+ * mostly says -ENOBUFS.
+ *
  * Errors. The kernel tells once that a connection is lost, and then that it has ended. So that what was cut off is not taken for whole,
  * such an error is kept, and every later call that needs more than is buffered returns it. After any other error the next call asks
  * the descriptor anew, and after an end too: a file may have grown, and on a terminal more may be typed. */
@@ -102,6 +107,7 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
     if (deadline == SLEY_NOW && n == -EOPNOTSUPP)
         return transfer_in(in, c, deadline);
     while (n == -EAGAIN || n == -EOPNOTSUPP) {
+        sl_buffer_settle(&in->buffer);
         n = sl_call_poll(c, in->fd, POLLIN, deadline);
         if (n < 0 && n != -EINVAL)
             return n;
@@ -123,7 +129,7 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
 /* Inside a call that has reached the descriptor. */
 static int fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
 {
-    if (in->buffer.base == NULL && sl_record_kind(c->record) != SL_FD_FILE)
+    if (sl_buffered(&in->buffer) == 0 && sl_record_kind(c->record) != SL_FD_FILE)
         return told(in, first_in(in, c, deadline), deadline);
     return told(in, transfer_in(in, c, deadline), deadline);
 }
