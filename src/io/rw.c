@@ -3,8 +3,6 @@
 
 #include <sley/io.h>
 
-_Atomic(uint8_t) sl_no_poll_first;
-
 int sl_transfer_retry(struct sl_call *c, int fd, unsigned events, sley_time deadline)
 {
     int rc = sl_call_turn(c->fiber); /* should it be ready all the time, others run between two looks */
