@@ -17,7 +17,7 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
     /* A send finds room nearly always. */
     bool try_first = code == IORING_OP_SEND || deadline == SLEY_NOW || flags & MSG_DONTWAIT || sl_on_thread(c) ||
                      sl_record_likely(c->record);
-    bool ready_first = true, doubted = false;
+    bool ready_first = !(c->fiber->flags & SL_FIBER_NO_RING), doubted = false;
     int n;
 
     if (bytes > SL_IO_BYTES_MAX)
