@@ -58,6 +58,8 @@ int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_
     bool try_first = deadline == SLEY_NOW || sl_on_thread(c) || code == IORING_OP_WRITE || sl_record_likely(r);
     int n;
 
+    if (offset != -1 && (n = (int)sl_sys_lseek(fd, 0, SEEK_CUR)) == -ESPIPE)
+        return n; /* a ring would take the offset for none */
     for (;;) {
         if (try_first && !sl_record_hinted(r, SL_HINT_NO_TRY)) {
             do
