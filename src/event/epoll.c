@@ -4,6 +4,7 @@
  * and another of the same descriptor have been armed; the wrong one would go. */
 #include "event/ring.h"
 #include "plat/cpu.h"
+#include "plat/feature.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -104,14 +105,19 @@ static struct sl_completion completion(const struct epoll_event *e)
 static int wait_events(const struct sl_ring *r, struct epoll_event *events, int max, int64_t wait_ns)
 {
     struct timespec ts = { .tv_sec = wait_ns / 1000000000, .tv_nsec = wait_ns % 1000000000 };
+    int64_t ms;
     long rc;
 
-    rc = syscall(__NR_epoll_pwait2, r->epoll_fd, events, max, wait_ns == INT64_MAX ? NULL : &ts, NULL, 0); /* 5.11 */
-    if (rc < 0 && errno == ENOSYS) {
-        int64_t ms = wait_ns == INT64_MAX ? -1 : (wait_ns + 999999) / 1000000;
-
-        rc = epoll_wait(r->epoll_fd, events, max, ms > INT32_MAX ? INT32_MAX : (int)ms);
+    if (sl_feature_may(SL_FEATURE_EPOLL_PWAIT2)) {
+        rc = syscall(__NR_epoll_pwait2, r->epoll_fd, events, max, wait_ns == INT64_MAX ? NULL : &ts, NULL, 0);
+        if (rc >= 0 || (errno != ENOSYS && errno != EPERM)) { /* EPERM: profiles of containers say so of calls that they do not know */
+            sl_feature_note(SL_FEATURE_EPOLL_PWAIT2, 0);
+            return rc < 0 ? -errno : (int)rc;
+        }
+        sl_feature_note(SL_FEATURE_EPOLL_PWAIT2, -errno);
     }
+    ms = wait_ns == INT64_MAX ? -1 : wait_ns / 1000000 + (wait_ns % 1000000 != 0);
+    rc = epoll_wait(r->epoll_fd, events, max, ms > INT32_MAX ? INT32_MAX : (int)ms);
     return rc < 0 ? -errno : (int)rc;
 }
 

@@ -8,7 +8,7 @@
  *   R2  The CQ's head moves only under cq_lock. A sleeping owner holds it across its enter, so that nobody eats the completion that
  *       was to wake it.
  *   R3  The ring's flags are COOP_TASKRUN | TASKRUN_FLAG | SUBMIT_ALL | CLAMP | CQSIZE, never SINGLE_ISSUER: helpers submit and cancel.
- *       Older kernels get what they know.
+ *       Older kernels get what they know; SLEY_DISABLE takes flags away too (plat/feature.h).
  *   R4  Of an epoll: `soft` is filled by the owner alone, and emptied under cq_lock, like a CQ; helpers hand on what they find in the
  *       epoll directly. A poll is EPOLLONESHOT and carries its name; it is never taken out: its end, when asked for, is told at once, and
  *       what a forgotten one reports later is nobody's. The doorbell is edge-triggered and stays armed.
@@ -48,13 +48,14 @@ struct sl_ring {
     _Atomic(unsigned) words[5];  /* R4: what the pointers above point to */
 };
 
-/* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), or no memory even for the smallest. */
+/* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), lacks what is needed
+ * (EOPNOTSUPP), or no memory even for the smallest. */
 int  sl_ring_init(struct sl_ring *r, unsigned entries);
 int  sl_ring_init_epoll(struct sl_ring *r); /* 0; -errno */
 void sl_ring_fini(struct sl_ring *r);
 void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes);
 
-/* Does the kernel know REGISTER_SYNC_CANCEL (6.0)? Asked once on a real ring. */
+/* Does the kernel know REGISTER_SYNC_CANCEL? Asked on a real ring. */
 bool sl_ring_has_sync_cancel(const struct sl_ring *r);
 
 /* Does the kernel know the operation `code`? Its own answer, asked for when the ring was set up; numbers that are none of its own: no. */

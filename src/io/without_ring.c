@@ -66,8 +66,12 @@ static int try_once(const struct sl_op *op)
     case IORING_OP_WRITE:
         return sl_sys_pwritev2(op->fd, buf, op->len, (int64_t)op->off, RWF_NOWAIT);
     case IORING_OP_READV:
+        if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
+            return -EOPNOTSUPP;
         return (int)sl_sys6(SYS_preadv2, op->fd, (long)buf, (int)op->len, (long)op->off, 0, RWF_NOWAIT);
     case IORING_OP_WRITEV:
+        if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
+            return -EOPNOTSUPP;
         return (int)sl_sys6(SYS_pwritev2, op->fd, (long)buf, (int)op->len, (long)op->off, 0, RWF_NOWAIT);
     default:
         return -EOPNOTSUPP;

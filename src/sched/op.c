@@ -1,6 +1,7 @@
 /* op.c - operations on rings: handing them over, completing them, cancelling them; the doorbell. */
 #include "sched/switch.h"
 
+#include "plat/feature.h"
 #include "sched/op.h"
 
 #include <sley/fiber.h>
@@ -223,6 +224,19 @@ static void prefetch_stack(const struct sl_fiber *f)
         __builtin_prefetch((char *)f->context.sp + at, 1);
 }
 
+/* Under the cq_lock of `of`. */
+static void doorbell_completed(struct sl_worker *of, const struct sl_completion *c)
+{
+    if (of->rt->has_rings && sl_feature_may(SL_FEATURE_POLL_MULTISHOT)) {
+        if (c->flags & IORING_CQE_F_MORE)
+            sl_feature_note(SL_FEATURE_POLL_MULTISHOT, 0);
+        else if (c->result == -EINVAL)
+            sl_feature_note(SL_FEATURE_POLL_MULTISHOT, c->result);
+    }
+    if (!(c->flags & IORING_CQE_F_MORE))
+        of->doorbell_armed = false;
+}
+
 /* Completions of the ring of `of`, reaped by w. */
 static void complete(struct sl_worker *w, struct sl_worker *of, const struct sl_completion *c, unsigned n)
 {
@@ -270,8 +284,8 @@ bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
         room = SL_REAP_MAX;
     n = sl_ring_reap(&of->ring, c, room);
     for (unsigned i = 0; i < n; i++)
-        if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL && !(c[i].flags & IORING_CQE_F_MORE))
-            of->doorbell_armed = false;
+        if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL)
+            doorbell_completed(of, &c[i]);
     sl_lock_release(&of->ring.cq_lock);
     complete(w, of, c, n);
     return n > 0;
@@ -399,8 +413,19 @@ void sl_poll_cancel(struct sl_worker *w, int fd, uint32_t tag)
 
 /* ---- the doorbell ---- */
 
+/* A poll that reports once would report at once if the bell were still rung. Only before the worker announces that it sleeps: who rang it
+ * until now has queued before that, and the worker looks at the queues behind the announcement. */
+static void silence(struct sl_worker *w)
+{
+    uint64_t rings;
+    ssize_t rc = read(w->doorbell_fd, &rings, sizeof rings);
+
+    (void)rc;
+}
+
 void sl_doorbell_arm(struct sl_worker *w)
 {
+    bool stays = sl_feature_may(SL_FEATURE_POLL_MULTISHOT);
     struct io_uring_sqe *sqe;
 
     if (!w->rt->has_rings) {
@@ -412,7 +437,10 @@ void sl_doorbell_arm(struct sl_worker *w)
         return; /* the sleep ends at once with the ring full, and comes back here */
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = w->doorbell_fd;
-    sqe->len = IORING_POLL_ADD_MULTI;
+    if (stays)
+        sqe->len = IORING_POLL_ADD_MULTI;
+    else
+        silence(w);
     sqe->poll32_events = POLLIN;
     sqe->user_data = sl_user_data(0, 0, SL_KIND_DOORBELL);
     sl_ring_publish(&w->ring);

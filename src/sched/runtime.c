@@ -13,6 +13,7 @@
 #include "sched/worker.h"
 
 #include "plat/cpu.h"
+#include "plat/feature.h"
 #include "plat/futex.h"
 #include "sched/op.h"
 #include "sched/options.h"
@@ -203,11 +204,16 @@ static void free_runtime(sley_runtime *rt)
 
 static const char *ring_error(int rc)
 {
+    if (!sl_feature_allowed(SL_FEATURE_IO_URING))
+        return "switched off (SLEY_DISABLE)";
     switch (rc) {
     case -EPERM:
         return "refused (EPERM): a container's seccomp profile or kernel.io_uring_disabled forbids it";
     case -ENOSYS:
         return "not in this kernel (ENOSYS)";
+    case -EOPNOTSUPP:
+        return sl_feature_allowed(SL_FEATURE_EXT_ARG) ? "too old in this kernel (EOPNOTSUPP): Linux 5.11 has what is needed"
+                                                      : "without ext_arg (SLEY_DISABLE)";
     case -ENOMEM:
         return "out of memory (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l) or set SLEY_WORKERS or SLEY_RING_ENTRIES lower";
     case -EMFILE:
@@ -238,11 +244,12 @@ static bool is_refusal(int rc)
 
 static int choose_backend(sley_runtime *rt)
 {
-    unsigned which;
+    unsigned which = 0;
     int rc, refused = 0;
 
     if (rt->options.backend != SLEY_BACKEND_EPOLL) {
-        refused = rc = workers_create(rt, true, &which);
+        refused = rc = sl_feature_allowed(SL_FEATURE_IO_URING) ? workers_create(rt, true, &which) : -ENOSYS;
+        sl_feature_note(SL_FEATURE_IO_URING, rc);
         if (rc == 0) {
             rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
             sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);

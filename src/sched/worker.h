@@ -63,7 +63,7 @@ struct sl_worker {
     struct sl_queue      mailbox;       /* anybody pushes; owner takes */
     struct sl_timer_heap timers;        /* under its lock */
     struct sl_ring       ring;
-    int                  doorbell_fd;   /* an eventfd with a multishot poll on the ring */
+    int                  doorbell_fd;   /* an eventfd that the ring polls */
 };
 
 #define SL_OUTSIDE_CLOSED ((uint64_t)1 << 63)
