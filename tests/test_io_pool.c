@@ -122,6 +122,8 @@ static void start_call(struct caller *c, const struct kind *kind, sley_time dead
 {
     *c = (struct caller){ .kind = kind, .deadline = deadline };
     actor_start(&c->actor, caller_main, c);
+    while (!c->opened)
+        give_way();
     EXPECT(call_waits(&c->actor));
 }
 
