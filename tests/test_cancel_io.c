@@ -592,6 +592,21 @@ static void write_file_check(int rc)
 }
 
 static int fsync_call(sley_time deadline) { return sley_fsync(stage.file, deadline); }
+static int fdatasync_call(sley_time deadline) { return sley_fdatasync(stage.file, deadline); }
+static int sync_file_range_call(sley_time deadline) { return sley_sync_file_range(stage.file, 0, 0, SYNC_FILE_RANGE_WRITE, deadline); }
+static int fallocate_call(sley_time deadline) { return sley_fallocate(stage.file, 0, 0, 2 * FILE_BYTES, deadline); }
+static int ftruncate_call(sley_time deadline) { return sley_ftruncate(stage.file, FILE_BYTES / 2, deadline); }
+static int fadvise_call(sley_time deadline) { return sley_fadvise(stage.file, 0, 0, POSIX_FADV_WILLNEED, deadline); }
+
+static void expect_size(off_t size)
+{
+    struct stat st;
+
+    EXPECT(fstat(stage.file, &st) == 0 && st.st_size == size);
+}
+
+static void allocated_check(int rc) { expect_size(rc == 0 ? 2 * FILE_BYTES : FILE_BYTES); }
+static void truncated_check(int rc) { expect_size(rc == 0 ? FILE_BYTES / 2 : FILE_BYTES); }
 
 static int statx_call(sley_time deadline)
 {
@@ -847,6 +862,16 @@ static const struct row rows[] = {
     { "write file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = write_file_call, .check = write_file_check, FILE_ROW },
     { "pwrite", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pwrite_call, .check = written_check, FILE_ROW },
     { "fsync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fsync_call, .check = no_check,
+      .tear_down = tear_down },
+    { "fdatasync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fdatasync_call, .check = no_check,
+      .tear_down = tear_down },
+    { "sync_file_range", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = sync_file_range_call,
+      .check = no_check, .tear_down = tear_down },
+    { "fallocate", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fallocate_call, .check = allocated_check,
+      .tear_down = tear_down },
+    { "ftruncate", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = ftruncate_call, .check = truncated_check,
+      .tear_down = tear_down },
+    { "fadvise", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fadvise_call, .check = no_check,
       .tear_down = tear_down },
     { "statx", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = statx_call, .check = no_check,
       .tear_down = tear_down },

@@ -48,6 +48,11 @@ static int do_symlink(sley_time deadline) { return sley_symlinkat("file", on.dir
 static int do_readlink(sley_time deadline) { return sley_readlinkat(on.dir, "soft", buf, sizeof buf, deadline); }
 static int do_unlink(sley_time deadline) { return sley_unlinkat(on.dir, "file", 0, deadline); }
 static int do_mkdir(sley_time deadline) { return sley_mkdirat(on.dir, "sub", 0700, deadline); }
+static int do_fdatasync(sley_time deadline) { return sley_fdatasync(on.file, deadline); }
+static int do_sync_file_range(sley_time deadline) { return sley_sync_file_range(on.file, 0, 5, SYNC_FILE_RANGE_WRITE, deadline); }
+static int do_fallocate(sley_time deadline) { return sley_fallocate(on.file, 0, 0, 100, deadline); }
+static int do_ftruncate(sley_time deadline) { return sley_ftruncate(on.file, 5, deadline); }
+static int do_fadvise(sley_time deadline) { return sley_fadvise(on.file, 0, 0, POSIX_FADV_DONTNEED, deadline); }
 
 static const struct kind {
     int (*call)(sley_time deadline);
@@ -60,6 +65,11 @@ static const struct kind {
     { do_readlink, { &on.dir } },
     { do_unlink, { &on.dir } },
     { do_mkdir, { &on.dir } },
+    { do_fdatasync, { &on.file } },
+    { do_sync_file_range, { &on.file } },
+    { do_fallocate, { &on.file } },
+    { do_ftruncate, { &on.file } },
+    { do_fadvise, { &on.file } },
 };
 
 static void open_all(void)

@@ -19,6 +19,11 @@ SLEY_API SLEY_MUST_USE int sley_openat(int dirfd, const char *path, int flags, m
 SLEY_API SLEY_MUST_USE int sley_openat2(int dirfd, const char *path, const struct open_how *how, size_t how_bytes, sley_time deadline); /* RESOLVE_BENEATH... */
 SLEY_API SLEY_MUST_USE int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_fsync(int fd, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_fdatasync(int fd, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_sync_file_range(int fd, off_t offset, off_t bytes, unsigned flags, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_fallocate(int fd, int mode, off_t offset, off_t bytes, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_ftruncate(int fd, off_t bytes, sley_time deadline);
+SLEY_API int sley_fadvise(int fd, off_t offset, off_t bytes, int advice, sley_time deadline); /* with SLEY_NOW too, but WILLNEED and DONTNEED */
 
 SLEY_API SLEY_MUST_USE int sley_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, unsigned flags, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_linkat(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, int flags, sley_time deadline);

@@ -1,5 +1,6 @@
 /* perform.c - an operation done by the thread that is here, with the system call that it stands for: on a thread of the pool where the ring
  * has no such operation, on a plain thread always. It waits for whatever it waits for. */
+#include "event/uring_abi.h"
 #include "io/call.h"
 
 static long perform_once(const struct sl_op *op)
@@ -16,6 +17,18 @@ static long perform_once(const struct sl_op *op)
         return sl_sys6(SYS_statx, fd, addr, flags, len, off, 0);
     case IORING_OP_FSYNC:
         return sl_sys6(op->flags & IORING_FSYNC_DATASYNC ? SYS_fdatasync : SYS_fsync, fd, 0, 0, 0, 0, 0);
+    case IORING_OP_SYNC_FILE_RANGE:
+        return sl_sys6(SYS_sync_file_range, fd, off, len, flags, 0, 0);
+    case SL_OP_SYNC_FILE_RANGE:
+        return sl_sys6(SYS_sync_file_range, fd, off, addr, flags, 0, 0);
+    case IORING_OP_FALLOCATE:
+        return sl_sys6(SYS_fallocate, fd, (int)op->len, off, addr, 0, 0);
+    case SL_OP_FTRUNCATE:
+        return sl_sys6(SYS_ftruncate, fd, off, 0, 0, 0, 0);
+    case IORING_OP_FADVISE:
+        return sl_sys6(SYS_fadvise64, fd, off, len, flags, 0, 0);
+    case SL_OP_FADVISE:
+        return sl_sys6(SYS_fadvise64, fd, off, addr, flags, 0, 0);
     case IORING_OP_RENAMEAT:
         return sl_sys6(SYS_renameat2, fd, addr, (int)op->len, off, flags, 0);
     case IORING_OP_LINKAT:

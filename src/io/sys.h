@@ -164,11 +164,6 @@ static inline int sl_sys_fstatfs(int fd, struct statfs *out)
     return (int)sl_sys6(SYS_fstatfs, fd, (long)out, 0, 0, 0, 0);
 }
 
-static inline int sl_sys_fsync(int fd)
-{
-    return (int)sl_sys6(SYS_fsync, fd, 0, 0, 0, 0, 0);
-}
-
 static inline int sl_sys_openat2(int dirfd, const char *path, const void *how, size_t how_bytes)
 {
     return (int)sl_sys6(SYS_openat2, dirfd, (long)path, (long)how, (long)how_bytes, 0, 0);
