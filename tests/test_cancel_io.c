@@ -178,6 +178,84 @@ READING(recv_call, 1, sley_recv(stage.in, buf, sizeof buf, 0, deadline))
 READING(recv_whole_call, 3, sley_recv(stage.in, buf, sizeof buf, MSG_WAITALL, deadline))
 READING(read_call, 1, sley_read(stage.in, buf, sizeof buf, deadline))
 READING(read_all_call, 3, sley_read_all(stage.in, buf, sizeof buf, deadline))
+READING(readv_call, 1, sley_readv(stage.in, ((struct iovec[]){ { NULL, 0 }, { buf, 1 } }), 2, deadline))
+
+static int receive_from(void *buf, size_t bytes, sley_time deadline)
+{
+    struct sockaddr_un from;
+    socklen_t from_bytes = sizeof from;
+    int n = sley_recvfrom(stage.in, buf, bytes, 0, (struct sockaddr *)&from, &from_bytes, deadline);
+
+    EXPECT(n < 0 ? from_bytes == sizeof from : from_bytes < sizeof from);
+    return n;
+}
+
+READING(recvfrom_call, 1, receive_from(buf, sizeof buf, deadline))
+
+/* --- sley_recvmsg: each byte comes with a descriptor ------------------------------------------------------------------------- */
+
+union fd_control {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+static void set_up_roomy_sockets(void)
+{
+    int fds[2];
+
+    clear_stage();
+    make_pair(fds, SOCK_STREAM);
+    stage.in = fds[0];
+    stage.out = fds[1];
+}
+
+static void put_descriptor_step(void)
+{
+    union fd_control control = { { 0 } };
+    unsigned char byte = pattern(stage.put);
+    struct iovec v = { &byte, 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+
+    control.align.cmsg_level = SOL_SOCKET;
+    control.align.cmsg_type = SCM_RIGHTS;
+    control.align.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.align), &stage.out, sizeof(int));
+    EXPECT(sendmsg(stage.out, &m, 0) == 1);
+    stage.put++;
+}
+
+static void put_many_descriptors(void)
+{
+    while (stage.put <= SL_DIRECT_STREAK)
+        put_descriptor_step();
+}
+
+/* Take one of them: deadline < 0: out of the stream, as it is. */
+static int take_descriptor(sley_time deadline)
+{
+    union fd_control control;
+    unsigned char byte = 0xee;
+    struct iovec v = { &byte, 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+    int n = deadline < 0 ? (int)recvmsg(stage.in, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) : sley_recvmsg(stage.in, &m, 0, deadline), fd;
+
+    if (n <= 0)
+        return n;
+    EXPECT(byte == pattern(stage.got++) && m.msg_controllen >= CMSG_LEN(sizeof(int)) && !(m.msg_flags & MSG_CTRUNC));
+    memcpy(&fd, CMSG_DATA(&control.align), sizeof fd);
+    EXPECT(sley_close(fd) == 0);
+    return n;
+}
+
+static int recvmsg_call(sley_time deadline) { return take_descriptor(deadline); }
+
+static void descriptors_check(int rc)
+{
+    (void)rc;
+    while (take_descriptor(-1) > 0)
+        ;
+    EXPECT(stage.got == stage.put);
+}
 
 static void put_step(void) { EXPECT(put(1) == 1); }
 static void put_many(void) { EXPECT(put(200) == 200); }
@@ -245,6 +323,47 @@ static int sent_from(int rc)
 
 WRITING(send_call, sley_send(stage.out, buf, sizeof buf, 0, deadline))
 WRITING(write_call, sley_write(stage.out, buf, sizeof buf, deadline))
+WRITING(writev_call, sley_writev(stage.out, ((struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }), 2, deadline))
+
+static int send_message(void *buf, size_t bytes, sley_time deadline)
+{
+    struct iovec v[2] = { { buf, 30 }, { (char *)buf + 30, bytes - 30 } };
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+
+    return sley_sendmsg(stage.out, &m, 0, deadline);
+}
+
+WRITING(sendmsg_call, send_message(buf, sizeof buf, deadline))
+
+/* --- sley_sendto: datagrams to a Unix socket whose queue is full, from one that is not connected to it ---------------------------- */
+
+static struct sockaddr_un unix_address;
+static socklen_t unix_address_bytes;
+static void choose_address(void);
+
+static int sendto_call(sley_time deadline)
+{
+    unsigned char byte = pattern(stage.put);
+
+    return sent_from(sley_sendto(stage.out, &byte, 1, 0, (struct sockaddr *)&unix_address, unix_address_bytes, deadline));
+}
+
+static void set_up_full_datagrams(void)
+{
+    choose_address();
+    stage.in = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    stage.out = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    EXPECT(bind(stage.in, (struct sockaddr *)&unix_address, unix_address_bytes) == 0);
+    while (sendto_call(SLEY_NOW) > 0)
+        ;
+}
+
+static void datagram_check(int rc)
+{
+    (void)rc;
+    drain();
+    EXPECT(stage.got == stage.put);
+}
 
 /* The _all forms: `stage.put` stays where the call begins. */
 #define WRITING_ALL(name, expression) \
@@ -310,8 +429,6 @@ static int sendfile_at_position_call(sley_time deadline)
 
 /* --- sley_accept ------------------------------------------------------------------------------------------------------------ */
 
-static struct sockaddr_un unix_address;
-static socklen_t unix_address_bytes;
 static char unix_text[64];
 
 static void choose_address(void)
@@ -560,6 +677,8 @@ static void set_up_file(void)
 
 READING(pread_call, MESSAGE_BYTES, sley_pread(stage.file, buf, sizeof buf, 0, deadline))
 READING(read_file_call, MESSAGE_BYTES, sley_read(stage.file, buf, sizeof buf, deadline))
+READING(readv_file_call, MESSAGE_BYTES,
+        sley_readv(stage.file, ((struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }), 2, deadline))
 
 static void read_file_check(int rc) { EXPECT(lseek(stage.file, 0, SEEK_CUR) == (rc > 0 ? rc : 0)); }
 
@@ -573,6 +692,14 @@ static int write_new(sley_time deadline, off_t offset)
 
 static int write_file_call(sley_time deadline) { return write_new(deadline, -1); }
 static int pwrite_call(sley_time deadline) { return write_new(deadline, 0); }
+
+static int writev_file_call(sley_time deadline)
+{
+    unsigned char buf[MESSAGE_BYTES];
+
+    memset(buf, 0x55, sizeof buf);
+    return sley_writev(stage.file, (struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }, 2, deadline);
+}
 
 static void written_check(int rc)
 {
@@ -825,10 +952,20 @@ static const struct row rows[] = {
       .tear_down = tear_down },
     { "read_all socket", PARTIAL, .done = 3, .set_up = set_up_sockets, .call = read_all_call, READ_ROW },
     { "read_all pipe", PARTIAL, .done = 3, .set_up = set_up_pipe, .call = read_all_call, READ_ROW },
+    { "readv socket", .done = 1, .set_up = set_up_sockets, .call = readv_call, READ_ROW },
+    { "readv pipe", .done = 1, .set_up = set_up_pipe, .call = readv_call, READ_ROW },
+    { "recvfrom", .done = 1, .set_up = set_up_sockets, .call = recvfrom_call, READ_ROW },
+    { "recvmsg", .done = 1, .set_up = set_up_roomy_sockets, .call = recvmsg_call, .step = put_descriptor_step, .check = descriptors_check,
+      .make_ready = put_many_descriptors, .tear_down = tear_down },
     { "send", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = send_call, WRITE_ROW },
     { "send nonblocking", .done = MESSAGE_BYTES, .set_up = set_up_full_nonblocking_sockets, .call = send_call, WRITE_ROW },
     { "write socket", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = write_call, WRITE_ROW },
     { "write pipe", .done = MESSAGE_BYTES, .set_up = set_up_full_pipe, .call = write_call, WRITE_ROW },
+    { "writev socket", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = writev_call, WRITE_ROW },
+    { "writev pipe", .done = MESSAGE_BYTES, .set_up = set_up_full_pipe, .call = writev_call, WRITE_ROW },
+    { "sendmsg", .done = MESSAGE_BYTES, .set_up = set_up_full_nonblocking_sockets, .call = sendmsg_call, WRITE_ROW },
+    { "sendto", .done = 1, .set_up = set_up_full_datagrams, .call = sendto_call, .step = drain_step, .check = datagram_check,
+      .tear_down = tear_down },
     { "send_all", .set_up = set_up_full_sockets, .call = send_all_call, .step = drain_step, .check = all_check, .tear_down = tear_down },
     { "write_all socket", .set_up = set_up_full_sockets, .call = write_all_call, .step = drain_step, .check = all_check,
       .tear_down = tear_down },
@@ -861,6 +998,8 @@ static const struct row rows[] = {
     { "pread", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pread_call, .check = no_check, FILE_ROW },
     { "write file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = write_file_call, .check = write_file_check, FILE_ROW },
     { "pwrite", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pwrite_call, .check = written_check, FILE_ROW },
+    { "readv file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = readv_file_call, .check = read_file_check, FILE_ROW },
+    { "writev file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = writev_file_call, .check = write_file_check, FILE_ROW },
     { "fsync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fsync_call, .check = no_check,
       .tear_down = tear_down },
     { "fdatasync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fdatasync_call, .check = no_check,

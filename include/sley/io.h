@@ -17,6 +17,8 @@ struct iovec;
 
 SLEY_API SLEY_MUST_USE int sley_read(int fd, void *buf, size_t bytes, sley_time deadline);         /* 0: end of file or stream */
 SLEY_API SLEY_MUST_USE int sley_write(int fd, const void *buf, size_t bytes, sley_time deadline);  /* may be short */
+SLEY_API SLEY_MUST_USE int sley_readv(int fd, const struct iovec *v, int n, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_writev(int fd, const struct iovec *v, int n, sley_time deadline); /* may be short, in the middle of a buffer */
 SLEY_API SLEY_MUST_USE int sley_pread(int fd, void *buf, size_t bytes, off_t offset, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_pwrite(int fd, const void *buf, size_t bytes, off_t offset, sley_time deadline);
 
