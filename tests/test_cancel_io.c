@@ -793,6 +793,52 @@ static void renamed_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_th
 static void made_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old")); }
 static void unlinked_check(int rc) { EXPECT(is_there("old") == (rc != 0)); }
 
+/* --- sley_dir_open, sley_dir_next: an entry is taken by who was told of it ---------------------------------------------------- */
+
+static sley_dir *open_dir;
+
+static int dir_open_call(sley_time deadline) { return sley_dir_open(&open_dir, stage.dir, ".", deadline); }
+
+static int dir_next_call(sley_time deadline)
+{
+    sley_dirent e;
+    int rc;
+
+    memset(&e, 0xee, sizeof e);
+    rc = sley_dir_next(open_dir, &e, deadline);
+    EXPECT(rc == 1 ? strcmp(e.name, "old") == 0 || strcmp(e.name, "soft") == 0 : is_untouched(&e, sizeof e));
+    return rc;
+}
+
+static void set_up_no_dir(void)
+{
+    set_up_names();
+    open_dir = NULL;
+}
+
+static void set_up_dir(void)
+{
+    set_up_names();
+    EXPECT(sley_dir_open(&open_dir, stage.dir, ".", SLEY_FOREVER) == 0);
+}
+
+static void opened_dir_check(int rc) { EXPECT((rc == 0) == (open_dir != NULL)); }
+
+static void entries_check(int rc)
+{
+    int left = 0;
+
+    while (dir_next_call(SLEY_FOREVER) > 0)
+        left++;
+    EXPECT(left == (rc == 1 ? 1 : 2));
+}
+
+static void dir_tear_down(void)
+{
+    sley_dir_close(open_dir);
+    names_tear_down();
+}
+
 /* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
 
 static int signal_call(sley_time deadline) { return sley_signal_wait(SLEY_SIG(SIGUSR1), deadline); }
@@ -1020,6 +1066,10 @@ static const struct row rows[] = {
     { "readlinkat", .done = 6, .call = readlinkat_call, .check = no_check, NAME_ROW },
     { "unlinkat", .call = unlinkat_call, .check = unlinked_check, NAME_ROW },
     { "mkdirat", .call = mkdirat_call, .check = made_check, NAME_ROW },
+    { "dir_open", FILE_TRAITS, .now = LEFT_OUT, .set_up = set_up_no_dir, .call = dir_open_call, .check = opened_dir_check,
+      .tear_down = dir_tear_down },
+    { "dir_next", PASSING | FIBERS_ONLY, .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_dir, .call = dir_next_call,
+      .check = entries_check, .tear_down = dir_tear_down },
     { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
       .tear_down = signal_tear_down },
     { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,

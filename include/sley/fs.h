@@ -32,5 +32,13 @@ SLEY_API SLEY_MUST_USE int sley_readlinkat(int dirfd, const char *path, char *bu
 SLEY_API SLEY_MUST_USE int sley_unlinkat(int dirfd, const char *path, int flags, sley_time deadline); /* AT_REMOVEDIR: a directory */
 SLEY_API SLEY_MUST_USE int sley_mkdirat(int dirfd, const char *path, mode_t mode, sley_time deadline);
 
+/* Directories. One fiber or thread at a time uses a sley_dir. What is made or removed meanwhile may be seen or not. With SLEY_NOW an entry
+ * comes only out of those that have been read already: some hundred at a time. */
+typedef struct sley_dir sley_dir;
+typedef struct sley_dirent { uint64_t inode; unsigned char type; char name[256]; } sley_dirent; /* type: DT_REG, DT_DIR...; DT_UNKNOWN: ask sley_statx */
+SLEY_API SLEY_MUST_USE int sley_dir_open(sley_dir **out, int dirfd, const char *path, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_dir_next(sley_dir *d, sley_dirent *out, sley_time deadline); /* 1: an entry, never . or ..; 0: no more */
+SLEY_API void sley_dir_close(sley_dir *d);
+
 SLEY_END_DECLS
 #endif

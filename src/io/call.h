@@ -41,6 +41,7 @@ enum sl_op_code {
     SL_OP_LINKAT_FD,         /* as IORING_OP_LINKAT, which knows AT_EMPTY_PATH only since Linux 5.18 */
     SL_OP_SYNC_FILE_RANGE,   /* as IORING_OP_SYNC_FILE_RANGE and IORING_OP_FADVISE, but addr: the length, in 64 bits */
     SL_OP_FADVISE,
+    SL_OP_GETDENTS,          /* fd, addr: buffer, len */
     SL_OP_CODES
 };
 

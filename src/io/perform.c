@@ -42,6 +42,8 @@ static long perform_once(const struct sl_op *op)
         return sl_sys6(SYS_mkdirat, fd, addr, len, 0, 0, 0);
     case SL_OP_READLINKAT:
         return sl_sys6(SYS_readlinkat, fd, addr, off, len, 0, 0);
+    case SL_OP_GETDENTS:
+        return sl_sys6(SYS_getdents64, fd, addr, len, 0, 0, 0);
     default:
         return -ENOSYS;
     }
