@@ -427,6 +427,61 @@ static int sendfile_at_position_call(sley_time deadline)
     return sent_from(rc);
 }
 
+/* --- sley_splice: what came is in the one pipe or in the other, or in the file ------------------------------------------------- */
+
+static void set_up_pipes(void)
+{
+    int from[2], to[2];
+
+    clear_stage();
+    if (pipe2(from, O_CLOEXEC) != 0 || pipe2(to, O_CLOEXEC) != 0 || fcntl(to[1], F_SETPIPE_SZ, 128 * 4096) < 0) /* 128 pieces */
+        abort();
+    stage.reader = from[0];
+    stage.out = from[1];
+    stage.in = to[0];
+    stage.spare = to[1];
+}
+
+static int splice_call(sley_time deadline) { return sley_splice(stage.reader, NULL, stage.spare, NULL, 1, 0, deadline); }
+
+static void spliced_check(int rc)
+{
+    (void)rc;
+    drain();
+    EXPECT(sley_close(stage.in) == 0);
+    stage.in = stage.reader;
+    stage.reader = -1;
+    drain();
+    EXPECT(stage.got == stage.put);
+}
+
+static void set_up_pipe_and_file(void)
+{
+    set_up_pipes();
+    stage.file = make_file("file", "", 0);
+}
+
+static int splice_into_file_call(sley_time deadline) { return sley_splice(stage.reader, NULL, stage.file, NULL, 1, 0, deadline); }
+
+static void spliced_into_file_check(int rc)
+{
+    unsigned char buf[16];
+    ssize_t n = pread(stage.file, buf, sizeof buf, 0);
+
+    EXPECT(n == (rc > 0) && is_pattern(buf, (size_t)n, 0) && lseek(stage.file, 0, SEEK_CUR) == n);
+    stage.got += (size_t)n;
+    spliced_check(rc);
+}
+
+static int splice_from_file_call(sley_time deadline)
+{
+    off_t before = stage.offset;
+    int rc = sley_splice(stage.file, &stage.offset, stage.out, NULL, MESSAGE_BYTES, 0, deadline);
+
+    EXPECT(stage.offset == before + (rc > 0 ? rc : 0));
+    return sent_from(rc);
+}
+
 /* --- sley_accept ------------------------------------------------------------------------------------------------------------ */
 
 static char unix_text[64];
@@ -732,6 +787,23 @@ static void expect_size(off_t size)
     EXPECT(fstat(stage.file, &st) == 0 && st.st_size == size);
 }
 
+static void set_up_copy(void)
+{
+    set_up_file();
+    stage.result = make_file("copy", "", 0);
+}
+
+static int copy_file_range_call(sley_time deadline)
+{
+    return sley_copy_file_range(stage.file, NULL, stage.result, NULL, FILE_BYTES, 0, deadline);
+}
+
+static void copied_check(int rc)
+{
+    read_file_check(rc);
+    EXPECT(lseek(stage.result, 0, SEEK_CUR) == (rc > 0 ? rc : 0) && lseek(stage.result, 0, SEEK_END) == (rc > 0 ? rc : 0));
+}
+
 static void allocated_check(int rc) { expect_size(rc == 0 ? 2 * FILE_BYTES : FILE_BYTES); }
 static void truncated_check(int rc) { expect_size(rc == 0 ? FILE_BYTES / 2 : FILE_BYTES); }
 
@@ -1020,6 +1092,11 @@ static const struct row rows[] = {
     { "sendfile", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_call, WRITE_ROW },
     { "sendfile nonblocking", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile_nonblocking, .call = sendfile_call, WRITE_ROW },
     { "sendfile at the position", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_at_position_call, WRITE_ROW },
+    { "splice", .done = 1, .set_up = set_up_pipes, .call = splice_call, .step = put_step, .check = spliced_check,
+      .make_ready = put_many, .tear_down = tear_down },
+    { "splice into a file", .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_pipe_and_file, .call = splice_into_file_call,
+      .step = put_step, .check = spliced_into_file_check, .tear_down = tear_down },
+    { "splice from a file", .done = MESSAGE_BYTES, .set_up = set_up_sendfile, .call = splice_from_file_call, WRITE_ROW },
     { "fd_wait", .done = POLLIN, .set_up = set_up_sockets, .call = fd_wait_call, READ_ROW },
     { "select of readiness and a signal", .set_up = select_set_up, .call = select_call, .step = select_step, .check = select_check,
       .tear_down = select_tear_down },
@@ -1058,6 +1135,8 @@ static const struct row rows[] = {
       .tear_down = tear_down },
     { "fadvise", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fadvise_call, .check = no_check,
       .tear_down = tear_down },
+    { "copy_file_range", PASSING | FIBERS_ONLY, .done = FILE_BYTES, .now = -EOPNOTSUPP, .set_up = set_up_copy,
+      .call = copy_file_range_call, .check = copied_check, .tear_down = tear_down },
     { "statx", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = statx_call, .check = no_check,
       .tear_down = tear_down },
     { "renameat2", .call = renameat2_call, .check = renamed_check, NAME_ROW },

@@ -24,6 +24,7 @@ SLEY_API SLEY_MUST_USE int sley_sync_file_range(int fd, off_t offset, off_t byte
 SLEY_API SLEY_MUST_USE int sley_fallocate(int fd, int mode, off_t offset, off_t bytes, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_ftruncate(int fd, off_t bytes, sley_time deadline);
 SLEY_API int sley_fadvise(int fd, off_t offset, off_t bytes, int advice, sley_time deadline); /* with SLEY_NOW too, but WILLNEED and DONTNEED */
+SLEY_API SLEY_MUST_USE int sley_copy_file_range(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags, sley_time deadline); /* short at the end, or when an error came after it */
 
 SLEY_API SLEY_MUST_USE int sley_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, unsigned flags, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_linkat(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, int flags, sley_time deadline);

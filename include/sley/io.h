@@ -29,6 +29,9 @@ SLEY_API SLEY_MUST_USE int sley_write_all(int fd, const void *buf, size_t bytes,
 
 SLEY_API SLEY_MUST_USE int sley_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes, sley_time deadline);
 
+/* One end at least is a pipe; the other, if it is no file, is non-blocking afterwards. May be short. */
+SLEY_API SLEY_MUST_USE int sley_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags, sley_time deadline);
+
 /* Give fd back. Calls in flight on it end with -EBADF first, so its number cannot come back under one. Never refused, never cancelled. */
 SLEY_API int sley_close(int fd);
 

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define SCM_PIDFD_NUMBER 0x04 /* SCM_PIDFD of include/linux/socket.h, Linux 6.5 */
-#define PAUSE_NS SLEY_MS
 #define NOT_OF_STREAM (MSG_PEEK | MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) /* MSG_WAITALL means nothing beside these */
 
 /* What tells that a message is there. An error in the error queue is announced whether asked for or not. */
@@ -22,16 +21,11 @@ static unsigned events_of(int flags)
  * from a socket that is not connected to it: nothing tells when there is room, so it is tried again after a while. */
 static int wait_for_room(struct sl_call *c, int fd, bool again, sley_time deadline)
 {
-    sley_time until;
     int rc;
 
     if (!again || (rc = sl_poll_now(fd, POLLOUT)) == 0)
         return sl_transfer_retry(c, fd, POLLOUT, deadline);
-    if (rc < 0)
-        return rc;
-    until = sl_clock_ns() + PAUSE_NS;
-    rc = sl_call_poll(c, fd, 0, until < deadline ? until : deadline);
-    return rc == -ETIMEDOUT && until < deadline ? 0 : rc;
+    return rc < 0 ? rc : sl_call_pause(c, fd, deadline);
 }
 
 int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *m, int flags, sley_time deadline)

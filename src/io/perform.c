@@ -7,6 +7,7 @@ static long perform_once(const struct sl_op *op)
 {
     int fd = op->fd, flags = (int)op->flags;
     long addr = (long)op->addr, off = (long)op->off, len = (long)op->len;
+    int64_t in = (int64_t)op->addr, out = (int64_t)op->off; /* offsets that the kernel moves */
 
     switch (op->code) {
     case IORING_OP_OPENAT:
@@ -42,6 +43,10 @@ static long perform_once(const struct sl_op *op)
         return sl_sys6(SYS_mkdirat, fd, addr, len, 0, 0, 0);
     case SL_OP_READLINKAT:
         return sl_sys6(SYS_readlinkat, fd, addr, off, len, 0, 0);
+    case IORING_OP_SPLICE:
+        return sl_sys6(SYS_splice, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
+    case SL_OP_COPY_FILE_RANGE:
+        return sl_sys6(SYS_copy_file_range, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
     case SL_OP_GETDENTS:
         return sl_sys6(SYS_getdents64, fd, addr, len, 0, 0, 0);
     default:
