@@ -185,6 +185,84 @@ READING(recv_call, 1, sley_recv(stage.in, buf, sizeof buf, 0, deadline))
 READING(recv_whole_call, 3, sley_recv(stage.in, buf, sizeof buf, MSG_WAITALL, deadline))
 READING(read_call, 1, sley_read(stage.in, buf, sizeof buf, deadline))
 READING(read_all_call, 3, sley_read_all(stage.in, buf, sizeof buf, deadline))
+READING(readv_call, 1, sley_readv(stage.in, ((struct iovec[]){ { NULL, 0 }, { buf, 1 } }), 2, deadline))
+
+static int receive_from(void *buf, size_t bytes, sley_time deadline)
+{
+    struct sockaddr_un from;
+    socklen_t from_bytes = sizeof from;
+    int n = sley_recvfrom(stage.in, buf, bytes, 0, (struct sockaddr *)&from, &from_bytes, deadline);
+
+    EXPECT(n < 0 ? from_bytes == sizeof from : from_bytes < sizeof from);
+    return n;
+}
+
+READING(recvfrom_call, 1, receive_from(buf, sizeof buf, deadline))
+
+/* --- sley_recvmsg: each byte comes with a descriptor ------------------------------------------------------------------------- */
+
+union fd_control {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+};
+
+static void set_up_roomy_sockets(void)
+{
+    int fds[2];
+
+    clear_stage();
+    make_pair(fds, SOCK_STREAM);
+    stage.in = fds[0];
+    stage.out = fds[1];
+}
+
+static void put_descriptor_step(void)
+{
+    union fd_control control = { { 0 } };
+    unsigned char byte = pattern(stage.put);
+    struct iovec v = { &byte, 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+
+    control.align.cmsg_level = SOL_SOCKET;
+    control.align.cmsg_type = SCM_RIGHTS;
+    control.align.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.align), &stage.out, sizeof(int));
+    EXPECT(sendmsg(stage.out, &m, 0) == 1);
+    stage.put++;
+}
+
+static void put_many_descriptors(void)
+{
+    while (stage.put <= SL_DIRECT_STREAK)
+        put_descriptor_step();
+}
+
+/* Take one of them: deadline < 0: out of the stream, as it is. */
+static int take_descriptor(sley_time deadline)
+{
+    union fd_control control;
+    unsigned char byte = 0xee;
+    struct iovec v = { &byte, 1 };
+    struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes };
+    int n = deadline < 0 ? (int)recvmsg(stage.in, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) : sley_recvmsg(stage.in, &m, 0, deadline), fd;
+
+    if (n <= 0)
+        return n;
+    EXPECT(byte == pattern(stage.got++) && m.msg_controllen >= CMSG_LEN(sizeof(int)) && !(m.msg_flags & MSG_CTRUNC));
+    memcpy(&fd, CMSG_DATA(&control.align), sizeof fd);
+    EXPECT(sley_close(fd) == 0);
+    return n;
+}
+
+static int recvmsg_call(sley_time deadline) { return take_descriptor(deadline); }
+
+static void descriptors_check(int rc)
+{
+    (void)rc;
+    while (take_descriptor(-1) > 0)
+        ;
+    EXPECT(stage.got == stage.put);
+}
 
 static void put_step(void) { EXPECT(put(1) == 1); }
 static void put_many(void) { EXPECT(put(200) == 200); }
@@ -252,6 +330,47 @@ static int sent_from(int rc)
 
 WRITING(send_call, sley_send(stage.out, buf, sizeof buf, 0, deadline))
 WRITING(write_call, sley_write(stage.out, buf, sizeof buf, deadline))
+WRITING(writev_call, sley_writev(stage.out, ((struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }), 2, deadline))
+
+static int send_message(void *buf, size_t bytes, sley_time deadline)
+{
+    struct iovec v[2] = { { buf, 30 }, { (char *)buf + 30, bytes - 30 } };
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+
+    return sley_sendmsg(stage.out, &m, 0, deadline);
+}
+
+WRITING(sendmsg_call, send_message(buf, sizeof buf, deadline))
+
+/* --- sley_sendto: datagrams to a Unix socket whose queue is full, from one that is not connected to it ---------------------------- */
+
+static struct sockaddr_un unix_address;
+static socklen_t unix_address_bytes;
+static void choose_address(void);
+
+static int sendto_call(sley_time deadline)
+{
+    unsigned char byte = pattern(stage.put);
+
+    return sent_from(sley_sendto(stage.out, &byte, 1, 0, (struct sockaddr *)&unix_address, unix_address_bytes, deadline));
+}
+
+static void set_up_full_datagrams(void)
+{
+    choose_address();
+    stage.in = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    stage.out = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    EXPECT(bind(stage.in, (struct sockaddr *)&unix_address, unix_address_bytes) == 0);
+    while (sendto_call(SLEY_NOW) > 0)
+        ;
+}
+
+static void datagram_check(int rc)
+{
+    (void)rc;
+    drain();
+    EXPECT(stage.got == stage.put);
+}
 
 /* The _all forms: `stage.put` stays where the call begins. */
 #define WRITING_ALL(name, expression) \
@@ -495,7 +614,7 @@ static void write_long_check(int rc)
 
 /* --- ... copying ------------------------------------------------------------------------------------------------------------ */
 
-static void set_up_copy(void)
+static void set_up_stream_copy(void)
 {
     int fds[2];
 
@@ -542,10 +661,63 @@ static void copy_file_check(int rc)
     EXPECT(stage.got == stage.put);
 }
 
+/* --- sley_splice: what came is in the one pipe or in the other, or in the file ------------------------------------------------- */
+
+static void set_up_pipes(void)
+{
+    int from[2], to[2];
+
+    clear_stage();
+    if (pipe2(from, O_CLOEXEC) != 0 || pipe2(to, O_CLOEXEC) != 0 || fcntl(to[1], F_SETPIPE_SZ, 128 * 4096) < 0) /* 128 pieces */
+        abort();
+    stage.reader = from[0];
+    stage.out = from[1];
+    stage.in = to[0];
+    stage.spare = to[1];
+}
+
+static int splice_call(sley_time deadline) { return sley_splice(stage.reader, NULL, stage.spare, NULL, 1, 0, deadline); }
+
+static void spliced_check(int rc)
+{
+    (void)rc;
+    drain();
+    EXPECT(sley_close(stage.in) == 0);
+    stage.in = stage.reader;
+    stage.reader = -1;
+    drain();
+    EXPECT(stage.got == stage.put);
+}
+
+static void set_up_pipe_and_file(void)
+{
+    set_up_pipes();
+    stage.file = make_file("file", "", 0);
+}
+
+static int splice_into_file_call(sley_time deadline) { return sley_splice(stage.reader, NULL, stage.file, NULL, 1, 0, deadline); }
+
+static void spliced_into_file_check(int rc)
+{
+    unsigned char buf[16];
+    ssize_t n = pread(stage.file, buf, sizeof buf, 0);
+
+    EXPECT(n == (rc > 0) && is_pattern(buf, (size_t)n, 0) && lseek(stage.file, 0, SEEK_CUR) == n);
+    stage.got += (size_t)n;
+    spliced_check(rc);
+}
+
+static int splice_from_file_call(sley_time deadline)
+{
+    off_t before = stage.offset;
+    int rc = sley_splice(stage.file, &stage.offset, stage.out, NULL, MESSAGE_BYTES, 0, deadline);
+
+    EXPECT(stage.offset == before + (rc > 0 ? rc : 0));
+    return sent_from(rc);
+}
+
 /* --- sley_accept ------------------------------------------------------------------------------------------------------------ */
 
-static struct sockaddr_un unix_address;
-static socklen_t unix_address_bytes;
 static char unix_text[64];
 
 static void choose_address(void)
@@ -794,6 +966,8 @@ static void set_up_file(void)
 
 READING(pread_call, MESSAGE_BYTES, sley_pread(stage.file, buf, sizeof buf, 0, deadline))
 READING(read_file_call, MESSAGE_BYTES, sley_read(stage.file, buf, sizeof buf, deadline))
+READING(readv_file_call, MESSAGE_BYTES,
+        sley_readv(stage.file, ((struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }), 2, deadline))
 
 static void read_file_check(int rc) { EXPECT(lseek(stage.file, 0, SEEK_CUR) == (rc > 0 ? rc : 0)); }
 
@@ -807,6 +981,14 @@ static int write_new(sley_time deadline, off_t offset)
 
 static int write_file_call(sley_time deadline) { return write_new(deadline, -1); }
 static int pwrite_call(sley_time deadline) { return write_new(deadline, 0); }
+
+static int writev_file_call(sley_time deadline)
+{
+    unsigned char buf[MESSAGE_BYTES];
+
+    memset(buf, 0x55, sizeof buf);
+    return sley_writev(stage.file, (struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }, 2, deadline);
+}
 
 static void written_check(int rc)
 {
@@ -841,6 +1023,38 @@ static void stream_read_file_check(int rc)
 }
 
 static int fsync_call(sley_time deadline) { return sley_fsync(stage.file, deadline); }
+static int fdatasync_call(sley_time deadline) { return sley_fdatasync(stage.file, deadline); }
+static int sync_file_range_call(sley_time deadline) { return sley_sync_file_range(stage.file, 0, 0, SYNC_FILE_RANGE_WRITE, deadline); }
+static int fallocate_call(sley_time deadline) { return sley_fallocate(stage.file, 0, 0, 2 * FILE_BYTES, deadline); }
+static int ftruncate_call(sley_time deadline) { return sley_ftruncate(stage.file, FILE_BYTES / 2, deadline); }
+static int fadvise_call(sley_time deadline) { return sley_fadvise(stage.file, 0, 0, POSIX_FADV_WILLNEED, deadline); }
+
+static void expect_size(off_t size)
+{
+    struct stat st;
+
+    EXPECT(fstat(stage.file, &st) == 0 && st.st_size == size);
+}
+
+static void set_up_copy(void)
+{
+    set_up_file();
+    stage.result = make_file("copy", "", 0);
+}
+
+static int copy_file_range_call(sley_time deadline)
+{
+    return sley_copy_file_range(stage.file, NULL, stage.result, NULL, FILE_BYTES, 0, deadline);
+}
+
+static void copied_check(int rc)
+{
+    read_file_check(rc);
+    EXPECT(lseek(stage.result, 0, SEEK_CUR) == (rc > 0 ? rc : 0) && lseek(stage.result, 0, SEEK_END) == (rc > 0 ? rc : 0));
+}
+
+static void allocated_check(int rc) { expect_size(rc == 0 ? 2 * FILE_BYTES : FILE_BYTES); }
+static void truncated_check(int rc) { expect_size(rc == 0 ? FILE_BYTES / 2 : FILE_BYTES); }
 
 static int statx_call(sley_time deadline)
 {
@@ -899,6 +1113,52 @@ static int readlinkat_call(sley_time deadline)
 static void renamed_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old") == (rc != 0)); }
 static void made_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old")); }
 static void unlinked_check(int rc) { EXPECT(is_there("old") == (rc != 0)); }
+
+/* --- sley_dir_open, sley_dir_next: an entry is taken by who was told of it ---------------------------------------------------- */
+
+static sley_dir *open_dir;
+
+static int dir_open_call(sley_time deadline) { return sley_dir_open(&open_dir, stage.dir, ".", deadline); }
+
+static int dir_next_call(sley_time deadline)
+{
+    sley_dirent e;
+    int rc;
+
+    memset(&e, 0xee, sizeof e);
+    rc = sley_dir_next(open_dir, &e, deadline);
+    EXPECT(rc == 1 ? strcmp(e.name, "old") == 0 || strcmp(e.name, "soft") == 0 : is_untouched(&e, sizeof e));
+    return rc;
+}
+
+static void set_up_no_dir(void)
+{
+    set_up_names();
+    open_dir = NULL;
+}
+
+static void set_up_dir(void)
+{
+    set_up_names();
+    EXPECT(sley_dir_open(&open_dir, stage.dir, ".", SLEY_FOREVER) == 0);
+}
+
+static void opened_dir_check(int rc) { EXPECT((rc == 0) == (open_dir != NULL)); }
+
+static void entries_check(int rc)
+{
+    int left = 0;
+
+    while (dir_next_call(SLEY_FOREVER) > 0)
+        left++;
+    EXPECT(left == (rc == 1 ? 1 : 2));
+}
+
+static void dir_tear_down(void)
+{
+    sley_dir_close(open_dir);
+    names_tear_down();
+}
 
 /* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
 
@@ -1061,10 +1321,20 @@ static const struct row rows[] = {
       .tear_down = tear_down },
     { "read_all socket", PARTIAL, .done = 3, .set_up = set_up_sockets, .call = read_all_call, READ_ROW },
     { "read_all pipe", PARTIAL, .done = 3, .set_up = set_up_pipe, .call = read_all_call, READ_ROW },
+    { "readv socket", .done = 1, .set_up = set_up_sockets, .call = readv_call, READ_ROW },
+    { "readv pipe", .done = 1, .set_up = set_up_pipe, .call = readv_call, READ_ROW },
+    { "recvfrom", .done = 1, .set_up = set_up_sockets, .call = recvfrom_call, READ_ROW },
+    { "recvmsg", .done = 1, .set_up = set_up_roomy_sockets, .call = recvmsg_call, .step = put_descriptor_step, .check = descriptors_check,
+      .make_ready = put_many_descriptors, .tear_down = tear_down },
     { "send", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = send_call, WRITE_ROW },
     { "send nonblocking", .done = MESSAGE_BYTES, .set_up = set_up_full_nonblocking_sockets, .call = send_call, WRITE_ROW },
     { "write socket", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = write_call, WRITE_ROW },
     { "write pipe", .done = MESSAGE_BYTES, .set_up = set_up_full_pipe, .call = write_call, WRITE_ROW },
+    { "writev socket", .done = MESSAGE_BYTES, .set_up = set_up_full_sockets, .call = writev_call, WRITE_ROW },
+    { "writev pipe", .done = MESSAGE_BYTES, .set_up = set_up_full_pipe, .call = writev_call, WRITE_ROW },
+    { "sendmsg", .done = MESSAGE_BYTES, .set_up = set_up_full_nonblocking_sockets, .call = sendmsg_call, WRITE_ROW },
+    { "sendto", .done = 1, .set_up = set_up_full_datagrams, .call = sendto_call, .step = drain_step, .check = datagram_check,
+      .tear_down = tear_down },
     { "send_all", .set_up = set_up_full_sockets, .call = send_all_call, .step = drain_step, .check = all_check, .tear_down = tear_down },
     { "write_all socket", .set_up = set_up_full_sockets, .call = write_all_call, .step = drain_step, .check = all_check,
       .tear_down = tear_down },
@@ -1095,9 +1365,14 @@ static const struct row rows[] = {
     { "stream_writev", .set_up = set_up_writer_of_sockets, .call = stream_writev_call, WRITE_STREAM_ROW },
     { "stream_flush socket", .set_up = set_up_writer_of_sockets, .call = stream_flush_call, WRITE_STREAM_ROW },
     { "stream_flush pipe", .set_up = set_up_writer_of_pipe, .call = stream_flush_call, WRITE_STREAM_ROW },
-    { "stream_copy", PARTIAL, .done = LINE_BYTES, .set_up = set_up_copy, .call = stream_copy_call, READ_STREAM_ROW },
+    { "stream_copy", PARTIAL, .done = LINE_BYTES, .set_up = set_up_stream_copy, .call = stream_copy_call, READ_STREAM_ROW },
     { "stream_copy to a full pipe", PARTIAL, .done = ALL_BYTES, .set_up = set_up_copy_to_full_pipe, .call = stream_copy_file_call,
       .step = drain_step, .check = copy_file_check, .tear_down = tear_down },
+    { "splice", .done = 1, .set_up = set_up_pipes, .call = splice_call, .step = put_step, .check = spliced_check,
+      .make_ready = put_many, .tear_down = tear_down },
+    { "splice into a file", .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_pipe_and_file, .call = splice_into_file_call,
+      .step = put_step, .check = spliced_into_file_check, .tear_down = tear_down },
+    { "splice from a file", .done = MESSAGE_BYTES, .set_up = set_up_sendfile, .call = splice_from_file_call, WRITE_ROW },
     { "fd_wait", .done = POLLIN, .set_up = set_up_sockets, .call = fd_wait_call, READ_ROW },
     { "select of readiness and a signal", .set_up = select_set_up, .call = select_call, .step = select_step, .check = select_check,
       .tear_down = select_tear_down },
@@ -1124,8 +1399,22 @@ static const struct row rows[] = {
     { "pread", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pread_call, .check = no_check, FILE_ROW },
     { "write file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = write_file_call, .check = write_file_check, FILE_ROW },
     { "pwrite", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pwrite_call, .check = written_check, FILE_ROW },
+    { "readv file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = readv_file_call, .check = read_file_check, FILE_ROW },
+    { "writev file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = writev_file_call, .check = write_file_check, FILE_ROW },
     { "fsync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fsync_call, .check = no_check,
       .tear_down = tear_down },
+    { "fdatasync", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fdatasync_call, .check = no_check,
+      .tear_down = tear_down },
+    { "sync_file_range", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = sync_file_range_call,
+      .check = no_check, .tear_down = tear_down },
+    { "fallocate", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fallocate_call, .check = allocated_check,
+      .tear_down = tear_down },
+    { "ftruncate", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = ftruncate_call, .check = truncated_check,
+      .tear_down = tear_down },
+    { "fadvise", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = fadvise_call, .check = no_check,
+      .tear_down = tear_down },
+    { "copy_file_range", PASSING | FIBERS_ONLY, .done = FILE_BYTES, .now = -EOPNOTSUPP, .set_up = set_up_copy,
+      .call = copy_file_range_call, .check = copied_check, .tear_down = tear_down },
     { "statx", PASSING | FIBERS_ONLY, .now = -EOPNOTSUPP, .set_up = set_up_file, .call = statx_call, .check = no_check,
       .tear_down = tear_down },
     { "renameat2", .call = renameat2_call, .check = renamed_check, NAME_ROW },
@@ -1134,6 +1423,10 @@ static const struct row rows[] = {
     { "readlinkat", .done = 6, .call = readlinkat_call, .check = no_check, NAME_ROW },
     { "unlinkat", .call = unlinkat_call, .check = unlinked_check, NAME_ROW },
     { "mkdirat", .call = mkdirat_call, .check = made_check, NAME_ROW },
+    { "dir_open", FILE_TRAITS, .now = LEFT_OUT, .set_up = set_up_no_dir, .call = dir_open_call, .check = opened_dir_check,
+      .tear_down = dir_tear_down },
+    { "dir_next", PASSING | FIBERS_ONLY, .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_dir, .call = dir_next_call,
+      .check = entries_check, .tear_down = dir_tear_down },
     { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
       .tear_down = signal_tear_down },
     { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,

@@ -36,8 +36,8 @@ static void give_the_thread_back(void)
     EXPECT(actor_result(&held.holder) == 0);
 }
 
-/* What the calls work on: two directories, a file in the first one, a link to it. */
-static struct { int dir, other, file; } on;
+/* What the calls work on: two directories, a file in the first one, a link to it, an empty file. */
+static struct { int dir, other, file, copy; } on;
 
 static char buf[64];
 
@@ -48,6 +48,12 @@ static int do_symlink(sley_time deadline) { return sley_symlinkat("file", on.dir
 static int do_readlink(sley_time deadline) { return sley_readlinkat(on.dir, "soft", buf, sizeof buf, deadline); }
 static int do_unlink(sley_time deadline) { return sley_unlinkat(on.dir, "file", 0, deadline); }
 static int do_mkdir(sley_time deadline) { return sley_mkdirat(on.dir, "sub", 0700, deadline); }
+static int do_fdatasync(sley_time deadline) { return sley_fdatasync(on.file, deadline); }
+static int do_sync_file_range(sley_time deadline) { return sley_sync_file_range(on.file, 0, 5, SYNC_FILE_RANGE_WRITE, deadline); }
+static int do_fallocate(sley_time deadline) { return sley_fallocate(on.file, 0, 0, 100, deadline); }
+static int do_ftruncate(sley_time deadline) { return sley_ftruncate(on.file, 5, deadline); }
+static int do_fadvise(sley_time deadline) { return sley_fadvise(on.file, 0, 0, POSIX_FADV_DONTNEED, deadline); }
+static int do_copy(sley_time deadline) { return sley_copy_file_range(on.file, NULL, on.copy, NULL, 5, 0, deadline); }
 
 static const struct kind {
     int (*call)(sley_time deadline);
@@ -60,12 +66,19 @@ static const struct kind {
     { do_readlink, { &on.dir } },
     { do_unlink, { &on.dir } },
     { do_mkdir, { &on.dir } },
+    { do_fdatasync, { &on.file } },
+    { do_sync_file_range, { &on.file } },
+    { do_fallocate, { &on.file } },
+    { do_ftruncate, { &on.file } },
+    { do_fadvise, { &on.file } },
+    { do_copy, { &on.file, &on.copy } },
 };
 
 static void open_all(void)
 {
     EXPECT(mkdir(temp_path("pool"), 0700) == 0 && mkdir(temp_path("other"), 0700) == 0);
     on.file = make_file("pool/file", "0123456789", 10);
+    on.copy = make_file("pool/copy", "", 0);
     EXPECT(symlink("file", temp_path("pool/soft")) == 0);
     on.dir = open(temp_path("pool"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     on.other = open(temp_path("other"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -87,14 +100,18 @@ static int entries(const char *name)
 static void close_all(int closed)
 {
     char bytes[16];
+    struct stat st;
     int fd = open(temp_path("pool/file"), O_RDONLY | O_CLOEXEC);
 
+    EXPECT(stat(temp_path("pool/copy"), &st) == 0 && st.st_size == 0);
     EXPECT(fd >= 0 && read(fd, bytes, sizeof bytes) == 10 && memcmp(bytes, "0123456789", 10) == 0 && close(fd) == 0);
-    EXPECT(entries("pool") == 2 && entries("other") == 0 && is_untouched(buf, sizeof buf));
+    EXPECT(entries("pool") == 3 && entries("other") == 0 && is_untouched(buf, sizeof buf));
     EXPECT(on.file == closed || sley_close(on.file) == 0);
+    EXPECT(on.copy == closed || sley_close(on.copy) == 0);
     EXPECT(on.dir == closed || sley_close(on.dir) == 0);
     EXPECT(on.other == closed || sley_close(on.other) == 0);
     EXPECT(unlink(temp_path("pool/file")) == 0 && unlink(temp_path("pool/soft")) == 0);
+    EXPECT(unlink(temp_path("pool/copy")) == 0);
     EXPECT(rmdir(temp_path("pool")) == 0 && rmdir(temp_path("other")) == 0);
 }
 
@@ -122,6 +139,8 @@ static void start_call(struct caller *c, const struct kind *kind, sley_time dead
 {
     *c = (struct caller){ .kind = kind, .deadline = deadline };
     actor_start(&c->actor, caller_main, c);
+    while (!c->opened)
+        give_way();
     EXPECT(call_waits(&c->actor));
 }
 

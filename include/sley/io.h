@@ -17,6 +17,8 @@ struct iovec;
 
 SLEY_API SLEY_MUST_USE int sley_read(int fd, void *buf, size_t bytes, sley_time deadline);         /* 0: end of file or stream */
 SLEY_API SLEY_MUST_USE int sley_write(int fd, const void *buf, size_t bytes, sley_time deadline);  /* may be short */
+SLEY_API SLEY_MUST_USE int sley_readv(int fd, const struct iovec *v, int n, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_writev(int fd, const struct iovec *v, int n, sley_time deadline); /* may be short, in the middle of a buffer */
 SLEY_API SLEY_MUST_USE int sley_pread(int fd, void *buf, size_t bytes, off_t offset, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_pwrite(int fd, const void *buf, size_t bytes, off_t offset, sley_time deadline);
 
@@ -26,6 +28,9 @@ SLEY_API SLEY_MUST_USE int sley_read_all(int fd, void *buf, size_t bytes, sley_t
 SLEY_API SLEY_MUST_USE int sley_write_all(int fd, const void *buf, size_t bytes, sley_time deadline);
 
 SLEY_API SLEY_MUST_USE int sley_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes, sley_time deadline);
+
+/* One end at least is a pipe; the other, if it is no file, is non-blocking afterwards. May be short. */
+SLEY_API SLEY_MUST_USE int sley_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags, sley_time deadline);
 
 /* Give fd back. Calls in flight on it end with -EBADF first, so its number cannot come back under one. Never refused, never cancelled. */
 SLEY_API int sley_close(int fd);

@@ -22,11 +22,24 @@ typedef struct sley_listen_options {
 SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
 SLEY_API SLEY_MUST_USE int sley_net_dial(const char *address, sley_time deadline);                   /* a connected descriptor; tries every address of a name */
 
+/* The address of a socket as such a string, of AF_INET6 with the number of its interface where it has one: "[fe80::1%2]:80". "unix:": it
+ * has no name. SLEY_NET_TEXT_BYTES are always enough; -ERANGE: fewer were not. */
+#define SLEY_NET_TEXT_BYTES 128
+SLEY_API int sley_net_local(int fd, char *text, size_t bytes); /* its own */
+SLEY_API int sley_net_peer(int fd, char *text, size_t bytes);  /* the other side's */
+
 SLEY_API SLEY_MUST_USE int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline); /* skips connections that died in the queue; out of descriptors: waits for one */
 SLEY_API SLEY_MUST_USE int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_recv(int fd, void *buf, size_t bytes, int flags, sley_time deadline);       /* 0: the peer has ended its side */
 SLEY_API SLEY_MUST_USE int sley_send(int fd, const void *buf, size_t bytes, int flags, sley_time deadline); /* may be short; MSG_ZEROCOPY: -EOPNOTSUPP */
 SLEY_API SLEY_MUST_USE int sley_send_all(int fd, const void *buf, size_t bytes, int flags, sley_time deadline); /* see sley_write_all */
+SLEY_API SLEY_MUST_USE int sley_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *addr, socklen_t addr_bytes, sley_time deadline);
+
+/* With messages may come descriptors, which are close-on-exec, credentials and the like. MSG_WAITALL ends at the first bytes that anything
+ * came with. A call that fails leaves *msg alone. */
+SLEY_API SLEY_MUST_USE int sley_recvmsg(int fd, struct msghdr *msg, int flags, sley_time deadline);
+SLEY_API SLEY_MUST_USE int sley_sendmsg(int fd, const struct msghdr *msg, int flags, sley_time deadline);
 
 SLEY_END_DECLS
 #endif

@@ -3,7 +3,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 int sl_address_port(const char *text)
@@ -39,10 +41,25 @@ static int parse_local(const char *path, struct sl_address *a)
     return 0;
 }
 
+/* The interface after the '%' of "fe80::1%eth0", by name or by number, cut off. */
+static int cut_scope(char *host, uint32_t *scope)
+{
+    char *percent = strchr(host, '%');
+    int number, before = errno; /* if_nametoindex sets it */
+
+    if (percent == NULL)
+        return 0;
+    *percent++ = '\0';
+    number = sl_address_port(percent); /* a number of the same size will do */
+    *scope = number > 0 ? (uint32_t)number : if_nametoindex(percent);
+    errno = before;
+    return *scope != 0 ? 0 : -EINVAL;
+}
+
 int sl_address_parse(const char *text, struct sl_address *a)
 {
     const char *colon;
-    char host[INET6_ADDRSTRLEN];
+    char host[INET6_ADDRSTRLEN + 1 + IF_NAMESIZE];
     size_t host_bytes;
     int port;
 
@@ -67,6 +84,8 @@ int sl_address_parse(const char *text, struct sl_address *a)
         return -EINVAL;
     memcpy(host, text, host_bytes);
     host[host_bytes] = '\0';
+    if (a->any.sa_family == AF_INET6 && cut_scope(host, &a->v6.sin6_scope_id) < 0)
+        return -EINVAL;
 
     if (a->any.sa_family == AF_INET && strcmp(host, "*") == 0) {
         a->v6.sin6_family = AF_INET6; /* in6addr_any is all zeroes */
@@ -81,5 +100,55 @@ int sl_address_parse(const char *text, struct sl_address *a)
         a->v4.sin_port = htons((uint16_t)port);
         a->bytes = sizeof(a->v4);
     }
+    return 0;
+}
+
+static int format_local(const struct sl_address *a, char *text, size_t bytes)
+{
+    size_t from = offsetof(struct sockaddr_un, sun_path), n = a->bytes > from ? a->bytes - from : 0;
+    const char *name = a->local.sun_path;
+    bool abstract;
+
+    if (n > sizeof(a->local.sun_path))
+        n = sizeof(a->local.sun_path); /* the kernel may count a NUL beyond it */
+    abstract = n > 0 && name[0] == '\0';
+    if (abstract) {
+        name++;
+        n--;
+    } else {
+        n = strnlen(name, n); /* the kernel counts the NUL, or not */
+    }
+    if (abstract && memchr(name, '\0', n) != NULL)
+        return -EINVAL;
+    return snprintf(text, bytes, "unix:%s%.*s", abstract ? "@" : "", (int)n, name);
+}
+
+int sl_address_format(const struct sl_address *a, char *text, size_t bytes)
+{
+    char host[INET6_ADDRSTRLEN] = "", scope[16] = "", all[sizeof(struct sockaddr_un) + 8];
+    int n;
+
+    switch (a->any.sa_family) {
+    case AF_INET:
+        inet_ntop(AF_INET, &a->v4.sin_addr, host, sizeof(host));
+        n = snprintf(all, sizeof(all), "%s:%u", host, ntohs(a->v4.sin_port));
+        break;
+    case AF_INET6:
+        inet_ntop(AF_INET6, &a->v6.sin6_addr, host, sizeof(host));
+        if (a->v6.sin6_scope_id != 0)
+            snprintf(scope, sizeof(scope), "%%%u", a->v6.sin6_scope_id);
+        n = snprintf(all, sizeof(all), "[%s%s]:%u", host, scope, ntohs(a->v6.sin6_port));
+        break;
+    case AF_UNIX:
+        n = format_local(a, all, sizeof(all));
+        break;
+    default:
+        return -EAFNOSUPPORT;
+    }
+    if (n < 0)
+        return n;
+    if ((size_t)n >= bytes)
+        return -ERANGE;
+    memcpy(text, all, (size_t)n + 1);
     return 0;
 }

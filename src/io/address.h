@@ -20,4 +20,8 @@ struct sl_address {
 int sl_address_port(const char *text); /* a decimal number up to 65535 and nothing else; -EINVAL */
 int sl_address_parse(const char *text, struct sl_address *a); /* 0; -EINVAL: it is none of these */
 
+/* The reverse. "unix:" is a Unix socket without a name. 0; -ERANGE: the text does not fit; -EAFNOSUPPORT: no text for its family;
+ * -EINVAL: an abstract name with a NUL in it. */
+int sl_address_format(const struct sl_address *a, char *text, size_t bytes);
+
 #endif

@@ -4,6 +4,7 @@
 
 #include <sley/fiber.h>
 
+#define PAUSE_NS SLEY_MS
 #define RELAXES_BEFORE_YIELD 100 /* a close(2) is 300 ns; one that lingers longer must not keep a processor busy */
 
 int sl_call_turn(struct sl_fiber *f)
@@ -74,6 +75,14 @@ int sl_call_begin_at(struct sl_call *c, int dirfd, const char *path, sley_time d
     if (dirfd == AT_FDCWD || (path != NULL && path[0] == '/'))
         return sl_call_begin_free(c, deadline);
     return sl_call_begin(c, dirfd, deadline);
+}
+
+int sl_call_pause(struct sl_call *c, int fd, sley_time deadline)
+{
+    sley_time until = sl_clock_ns() + PAUSE_NS;
+    int rc = sl_call_poll(c, fd, 0, until < deadline ? until : deadline); /* an error of fd ends it too */
+
+    return rc > 0 || (rc == -ETIMEDOUT && until < deadline) ? 0 : rc;
 }
 
 /* ---- operations on files and names ---- */

@@ -23,6 +23,10 @@ int sl_call_announce_others(struct sl_call *c); /* sl_call_announce for those th
 int sl_call_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* until ready: the events, or -errno */
 int sl_poll_now(int fd, unsigned events);       /* the events that are, 0 or -EBADF */
 
+/* fd is ready, and yet what is to be done with it cannot be done: nothing tells when it can, so it is tried again after a while. 0: do;
+ * -errno. */
+int sl_call_pause(struct sl_call *c, int fd, sley_time deadline);
+
 /* An operation on a file or a name, which io_uring hands to a worker of its own, so it waits wherever it is done. Through the ring, which
  * costs 2 to 6 microseconds of processor time, the more the less is to do; on the pool of sley_blocking, which costs 6 to 12, if the kernel
  * has no such operation, which is always so for enum sl_op_code; by a plain thread itself. Its result, or as sl_call_park: a call on the
@@ -39,6 +43,10 @@ int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted);
 enum sl_op_code {
     SL_OP_READLINKAT = 0xe0, /* fd, addr: path, off: buffer, len */
     SL_OP_LINKAT_FD,         /* as IORING_OP_LINKAT, which knows AT_EMPTY_PATH only since Linux 5.18 */
+    SL_OP_SYNC_FILE_RANGE,   /* as IORING_OP_SYNC_FILE_RANGE and IORING_OP_FADVISE, but addr: the length, in 64 bits */
+    SL_OP_FADVISE,
+    SL_OP_GETDENTS,          /* fd, addr: buffer, len */
+    SL_OP_COPY_FILE_RANGE,   /* fd, off: out, fd_in, addr: in, len, flags; as IORING_OP_SPLICE */
     SL_OP_CODES
 };
 

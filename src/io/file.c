@@ -1,4 +1,4 @@
-/* file.c - files by name, and what concerns a file as a whole.
+/* file.c - opening files by name, and looking at them.
  *
  * What walks a path or writes to a disk may wait long, so it goes through the ring; what surely does not is done directly: looking at
  * an open file, and opening what all lies in the kernel's caches (RESOLVE_CACHED) if the open itself cannot wait either. */
@@ -131,19 +131,6 @@ int sley_statx(int dirfd, const char *path, int flags, unsigned mask, struct sta
         rc = sl_call_direct(&c, sl_sys_statx(dirfd, path != NULL ? path : "", flags, mask, out));
     else
         rc = deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_perform(&c, &op, deadline);
-    sl_call_end(&c);
-    return rc;
-}
-
-int sley_fsync(int fd, sley_time deadline)
-{
-    struct sl_op op = { .code = IORING_OP_FSYNC, .fd = fd };
-    struct sl_call c;
-    int rc = deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
-
-    if (rc < 0)
-        return rc;
-    rc = sl_call_perform(&c, &op, deadline);
     sl_call_end(&c);
     return rc;
 }

@@ -12,66 +12,107 @@ int sl_transfer_retry(struct sl_call *c, int fd, unsigned events, sley_time dead
     return rc < 0 ? rc : 0;
 }
 
-/* A file whose bytes are not at hand. */
-int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
+/* The operation on a ring for it. Of a single buffer it is the plain one, which the kernel reads no vector for. */
+static struct sl_op op_of(uint8_t code, int fd, const struct iovec *v, int n, int64_t offset)
 {
-    struct sl_op op = { .code = code, .fd = fd, .addr = (uintptr_t)buf, .off = (uint64_t)offset, .len = (uint32_t)bytes };
-    int n;
+    struct sl_op op = { .code = code, .fd = fd, .off = (uint64_t)offset };
 
-    if (sl_on_thread(c)) {
-        do
-            n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, 0) : sl_sys_pwritev2(fd, buf, bytes, offset, 0);
-        while (n == -EINTR);
-        return n;
+    if (n == 1) {
+        op.addr = (uintptr_t)v->iov_base;
+        op.len = v->iov_len < SL_IO_BYTES_MAX ? (uint32_t)v->iov_len : (uint32_t)SL_IO_BYTES_MAX;
+    } else {
+        op.code = code == IORING_OP_READ ? IORING_OP_READV : IORING_OP_WRITEV;
+        op.addr = (uintptr_t)v;
+        op.len = (uint32_t)n;
     }
-    while ((n = sl_call_park(c, &op, deadline)) == -EAGAIN)
-        if ((n = sl_transfer_retry(c, fd, code == IORING_OP_READ ? POLLIN : POLLOUT, deadline)) < 0)
-            break;
-    return n;
+    return op;
 }
 
-/* After a read that did not wait gave less than asked for: the file ends there, or the next pages are not in memory. A read is short at
- * the end alone. How many bytes more; an error meanwhile is the next call's to tell. */
-int sl_transfer_rest_of_file(struct sl_call *c, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
+/* A file whose bytes are not at hand. */
+int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, const struct iovec *v, int n, int64_t offset, sley_time deadline)
 {
-    size_t done = 0;
-    int n;
+    struct sl_op op = op_of(code, fd, v, n, offset);
+    int rc;
 
-    do {
-        do
-            n = sl_sys_preadv2(fd, (char *)buf + done, bytes - done, offset == -1 ? -1 : offset + (int64_t)done, RWF_NOWAIT);
-        while (n == -EINTR);
-        if (n == -EAGAIN && deadline != SLEY_NOW)
-            n = sl_transfer_wait_file(c, IORING_OP_READ, fd, (char *)buf + done, bytes - done,
-                                      offset == -1 ? -1 : offset + (int64_t)done, deadline);
-        if (n > 0)
-            done += (size_t)n;
-    } while (n > 0 && done < bytes);
-    return (int)done;
+    if (sl_on_thread(c))
+        return sl_transfer_try(code, fd, v, n, offset, 0);
+    while ((rc = sl_call_park(c, &op, deadline)) == -EAGAIN)
+        if ((rc = sl_transfer_retry(c, fd, code == IORING_OP_READ ? POLLIN : POLLOUT, deadline)) < 0)
+            break;
+    return rc;
+}
+
+/* After a read that did not wait gave `done`, less than asked for: the file ends there, or the next pages are not in memory. A read is
+ * short at the end alone. How many bytes in all; an error meanwhile is the next call's to tell. The caller's vector may not be changed,
+ * so a buffer that is partly full is read into by itself. */
+int sl_transfer_rest_of_file(struct sl_call *c, int fd, const struct iovec *v, int n, int done, int64_t offset, sley_time deadline)
+{
+    size_t within = (size_t)done; /* the first buffer */
+    int rc = done;
+
+    while (rc > 0) {
+        struct iovec one;
+        const struct iovec *at;
+        int64_t from = offset == -1 ? -1 : offset + done;
+        int count;
+
+        for (; n > 0 && within >= v->iov_len; v++, n--)
+            within -= v->iov_len;
+        if (n == 0)
+            break;
+        at = v;
+        count = n;
+        if (within > 0) {
+            one = (struct iovec){ (char *)v->iov_base + within, v->iov_len - within };
+            at = &one;
+            count = 1;
+        }
+        rc = sl_transfer_try(IORING_OP_READ, fd, at, count, from, RWF_NOWAIT);
+        if (rc == -EAGAIN && deadline != SLEY_NOW)
+            rc = sl_transfer_wait_file(c, IORING_OP_READ, fd, at, count, from, deadline);
+        if (rc > 0) {
+            done += rc;
+            within += (size_t)rc;
+        }
+    }
+    return done;
+}
+
+/* What a stream that is ready, and cannot be tried, takes without waiting. */
+static struct iovec little_of(uint8_t code, const struct iovec *v, int n)
+{
+    struct iovec some;
+
+    while (n > 1 && v->iov_len == 0) {
+        v++;
+        n--;
+    }
+    some = n > 0 ? *v : (struct iovec){ NULL, 0 };
+    if (code == IORING_OP_WRITE && some.iov_len > PIPE_BUF)
+        some.iov_len = PIPE_BUF;
+    return some;
 }
 
 /* A pipe, a terminal, an eventfd...: something that is ready or not. */
-int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
+int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, const struct iovec *v, int n, size_t bytes, int64_t offset,
+                       sley_time deadline)
 {
     struct sl_record *r = c->record;
     unsigned events = code == IORING_OP_READ ? POLLIN : POLLOUT;
     bool try_first = deadline == SLEY_NOW || sl_on_thread(c) || code == IORING_OP_WRITE || sl_record_likely(r);
-    int n;
+    int rc;
 
-    if (offset != -1 && (n = (int)sl_sys_lseek(fd, 0, SEEK_CUR)) == -ESPIPE)
-        return n; /* a ring would take the offset for none */
+    if (offset != -1 && sl_sys_lseek(fd, 0, SEEK_CUR) == -ESPIPE)
+        return -ESPIPE; /* a ring would take the offset for none */
     for (;;) {
         if (try_first && !sl_record_hinted(r, SL_HINT_NO_TRY)) {
-            do
-                n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, RWF_NOWAIT)
-                                           : sl_sys_pwritev2(fd, buf, bytes, offset, RWF_NOWAIT);
-            while (n == -EINTR);
-            if (n == -EOPNOTSUPP) {
+            rc = sl_transfer_try(code, fd, v, n, offset, RWF_NOWAIT);
+            if (rc == -EOPNOTSUPP) {
                 sl_record_hint(r, SL_HINT_NO_TRY);
-            } else if (n != -EAGAIN) {
+            } else if (rc != -EAGAIN) {
                 if (code == IORING_OP_READ)
                     sl_record_hit(r);
-                return sl_call_direct(c, n);
+                return sl_call_direct(c, rc);
             } else if (code == IORING_OP_READ) {
                 sl_record_miss(r);
             }
@@ -82,29 +123,27 @@ int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_
             deadline = sl_clock_ns(); /* it is ready, so the ring's first look succeeds; should another be faster, this passes at once */
         }
         if (!sl_on_thread(c)) {
-            struct sl_op op = { .code = code, .fd = fd, .addr = (uintptr_t)buf, .off = (uint64_t)offset, .len = (uint32_t)bytes };
+            struct sl_op op = op_of(code, fd, v, n, offset);
 
-            n = sl_call_park(c, &op, deadline);
-            if (n != -EAGAIN) {
-                if (code == IORING_OP_READ && (size_t)n == bytes)
+            rc = sl_call_park(c, &op, deadline);
+            if (rc != -EAGAIN) {
+                if (code == IORING_OP_READ && (size_t)rc == bytes)
                     sl_record_hit(r);
-                return n;
+                return rc;
             }
-            if ((n = sl_transfer_retry(c, fd, events, deadline)) < 0)
-                return n;
+            if ((rc = sl_transfer_retry(c, fd, events, deadline)) < 0)
+                return rc;
             continue;
         }
-        if ((n = sl_thread_poll(c, fd, events, deadline)) < 0)
-            return n;
-        if (!sl_record_hinted(r, SL_HINT_NO_TRY))
-            continue;
-        if (code == IORING_OP_WRITE && bytes > PIPE_BUF)
-            bytes = PIPE_BUF; /* what a descriptor that is ready takes without waiting */
-        do
-            n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, 0) : sl_sys_pwritev2(fd, buf, bytes, offset, 0);
-        while (n == -EINTR);
-        if (n != -EAGAIN)
-            return n;
+        if ((rc = sl_thread_poll(c, fd, events, deadline)) < 0)
+            return rc;
+        if (sl_record_hinted(r, SL_HINT_NO_TRY)) {
+            struct iovec some = little_of(code, v, n);
+
+            rc = sl_transfer_try(code, fd, &some, 1, offset, 0);
+            if (rc != -EAGAIN)
+                return rc;
+        }
     }
 }
 

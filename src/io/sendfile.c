@@ -27,10 +27,11 @@ static int read_piece(struct copy *k, size_t bytes)
 static int bring_in(struct copy *k, size_t bytes)
 {
     char probe;
+    struct iovec one = { &probe, 1 };
     int n;
 
     do
-        n = sl_sys_preadv2(k->in_fd, &probe, 1, k->at, RWF_NOWAIT);
+        n = sl_sys_preadv2(k->in_fd, &one, 1, k->at, RWF_NOWAIT);
     while (n == -EINTR);
     if (n == -EAGAIN)
         return k->deadline == SLEY_NOW ? -ETIMEDOUT : read_piece(k, bytes);

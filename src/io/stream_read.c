@@ -49,12 +49,15 @@ static int look(struct sl_side *in, struct sl_call *c)
 
     if (n < 0)
         return n;
-    do {
-        if (sl_record_kind(r) == SL_FD_SOCKET)
+    if (sl_record_kind(r) == SL_FD_SOCKET) {
+        do
             n = sl_sys_recv(in->fd, b->base, b->cap, MSG_DONTWAIT);
-        else
-            n = sl_record_hinted(r, SL_HINT_NO_TRY) ? -EOPNOTSUPP : sl_sys_preadv2(in->fd, b->base, b->cap, -1, RWF_NOWAIT);
-    } while (n == -EINTR);
+        while (n == -EINTR);
+    } else if (sl_record_hinted(r, SL_HINT_NO_TRY)) {
+        n = -EOPNOTSUPP;
+    } else {
+        n = sl_transfer_try(IORING_OP_READ, in->fd, &(struct iovec){ b->base, b->cap }, 1, -1, RWF_NOWAIT);
+    }
     if (n == -EOPNOTSUPP && sl_record_kind(r) != SL_FD_SOCKET)
         sl_record_hint(r, SL_HINT_NO_TRY);
     if (n > 0)

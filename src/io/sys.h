@@ -7,6 +7,7 @@
 #include "plat/feature.h"
 #include "plat/self.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stddef.h>
@@ -84,26 +85,22 @@ static inline int sl_nowait_said(int n)
 }
 
 /* offset -1: at the file's own position. flags: RWF_NOWAIT or 0. */
-static inline int sl_sys_preadv2(int fd, void *buf, size_t bytes, int64_t offset, int flags)
+static inline int sl_sys_preadv2(int fd, const struct iovec *v, int n, int64_t offset, int flags)
 {
-    struct iovec iov = { .iov_base = buf, .iov_len = bytes };
-
     if (!(flags & RWF_NOWAIT))
-        return (int)sl_sys6(SYS_preadv2, fd, (long)&iov, 1, (long)offset, 0, flags);
+        return (int)sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags);
     if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
-    return sl_nowait_said((int)sl_sys6(SYS_preadv2, fd, (long)&iov, 1, (long)offset, 0, flags));
+    return sl_nowait_said((int)sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags));
 }
 
-static inline int sl_sys_pwritev2(int fd, const void *buf, size_t bytes, int64_t offset, int flags)
+static inline int sl_sys_pwritev2(int fd, const struct iovec *v, int n, int64_t offset, int flags)
 {
-    struct iovec iov = { .iov_base = (void *)buf, .iov_len = bytes };
-
     if (!(flags & RWF_NOWAIT))
-        return (int)sl_sys6(SYS_pwritev2, fd, (long)&iov, 1, (long)offset, 0, flags);
+        return (int)sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags);
     if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
-    return sl_nowait_said((int)sl_sys6(SYS_pwritev2, fd, (long)&iov, 1, (long)offset, 0, flags));
+    return sl_nowait_said((int)sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags));
 }
 
 static inline int sl_sys_recv(int fd, void *buf, size_t bytes, int flags)
@@ -114,6 +111,11 @@ static inline int sl_sys_recv(int fd, void *buf, size_t bytes, int flags)
 static inline int sl_sys_send(int fd, const void *buf, size_t bytes, int flags)
 {
     return (int)sl_sys6(SYS_sendto, fd, (long)buf, (long)bytes, flags, 0, 0);
+}
+
+static inline int sl_sys_recvmsg(int fd, struct msghdr *m, int flags)
+{
+    return (int)sl_sys6(SYS_recvmsg, fd, (long)m, flags, 0, 0, 0);
 }
 
 static inline int sl_sys_sendmsg(int fd, const struct msghdr *m, int flags)
@@ -139,6 +141,16 @@ static inline int sl_sys_getsockopt(int fd, int level, int name, void *value, so
 static inline int sl_sys_setsockopt(int fd, int level, int name, const void *value, socklen_t value_bytes)
 {
     return (int)sl_sys6(SYS_setsockopt, fd, level, name, (long)value, value_bytes, 0);
+}
+
+static inline int sl_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *addr_bytes)
+{
+    return (int)sl_sys6(SYS_getsockname, fd, (long)addr, (long)addr_bytes, 0, 0, 0);
+}
+
+static inline int sl_sys_getpeername(int fd, struct sockaddr *addr, socklen_t *addr_bytes)
+{
+    return (int)sl_sys6(SYS_getpeername, fd, (long)addr, (long)addr_bytes, 0, 0, 0);
 }
 
 static inline int sl_sys_socket(int family, int type, int protocol)
@@ -184,11 +196,6 @@ static inline int sl_sys_statx(int dirfd, const char *path, int flags, unsigned 
 static inline int sl_sys_fstatfs(int fd, struct statfs *out)
 {
     return (int)sl_sys6(SYS_fstatfs, fd, (long)out, 0, 0, 0, 0);
-}
-
-static inline int sl_sys_fsync(int fd)
-{
-    return (int)sl_sys6(SYS_fsync, fd, 0, 0, 0, 0, 0);
 }
 
 static inline int sl_sys_openat2(int dirfd, const char *path, const void *how, size_t how_bytes)

@@ -10,7 +10,9 @@
  * short of memory. Wait until it is ready. 0; -errno. */
 int sl_transfer_retry(struct sl_call *c, int fd, unsigned events, sley_time deadline);
 
-/* recv(2) or send(2) by `code`, IORING_OP_RECV or IORING_OP_SEND. flags without MSG_WAITALL, for a receive. */
+/* recv(2) or send(2) by `code`, IORING_OP_RECV or IORING_OP_SEND. flags without MSG_WAITALL, for a receive.
+ * A send waits for room in a poll, and is then made directly. Of io_uring's own send the kernel forgets where it began: one that finds a
+ * Unix datagram's receiver full has used up its bytes, and is tried again with none (seen with 6.18: empty messages, reported as sent). */
 SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int flags, sley_time deadline)
 {
     unsigned events = code == IORING_OP_RECV ? POLLIN : POLLOUT;
@@ -40,8 +42,8 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
             if (code == IORING_OP_RECV)
                 sl_record_miss(c->record);
         }
-        if (sl_on_thread(c)) {
-            n = sl_thread_poll(c, fd, events, deadline);
+        if (sl_on_thread(c) || code == IORING_OP_SEND) {
+            n = sl_transfer_retry(c, fd, events, deadline);
             if (n < 0)
                 return n;
             continue;
@@ -53,14 +55,14 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
             .fd = fd,
             .addr = (uintptr_t)buf,
             .len = (uint32_t)bytes,
-            .flags = (uint32_t)flags | (code == IORING_OP_SEND ? MSG_NOSIGNAL : 0),
+            .flags = (uint32_t)flags,
         };
 
         n = sl_call_park(c, &op, deadline);
         if (__builtin_expect(n >= 0, 1)) {
             if (op.ioprio != 0 || doubted)
                 sl_feature_note(SL_FEATURE_POLL_FIRST, doubted ? -EINVAL : 0);
-            if (code == IORING_OP_RECV && (size_t)n == bytes)
+            if ((size_t)n == bytes)
                 sl_record_hit(c->record); /* a full buffer: more is probably there */
             return n;
         }
@@ -74,15 +76,64 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
     }
 }
 
-int sl_transfer_rest_of_file(struct sl_call *c, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
-int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
-int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline);
+/* --- files and streams: into or from the n buffers of v, `bytes` in all ------------------------------------------------------------ */
+
+int sl_transfer_rest_of_file(struct sl_call *c, int fd, const struct iovec *v, int n, int done, int64_t offset, sley_time deadline);
+int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, const struct iovec *v, int n, int64_t offset, sley_time deadline);
+int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, const struct iovec *v, int n, size_t bytes, int64_t offset,
+                       sley_time deadline);
+
+/* How many bytes v has; more than SL_IO_BYTES_MAX: beyond the kernel's bound of a transfer, by however much. */
+SL_INLINE size_t sl_vector_bytes(const struct iovec *v, size_t n)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < n && bytes <= SL_IO_BYTES_MAX; i++)
+        bytes += v[i].iov_len <= SL_IO_BYTES_MAX ? v[i].iov_len : SL_IO_BYTES_MAX + 1;
+    return bytes;
+}
+
+/* preadv2(2) or pwritev2(2) by `code`, IORING_OP_READ or IORING_OP_WRITE. */
+SL_INLINE int sl_transfer_try(uint8_t code, int fd, const struct iovec *v, int n, int64_t offset, int flags)
+{
+    int rc;
+
+    do
+        rc = code == IORING_OP_READ ? sl_sys_preadv2(fd, v, n, offset, flags) : sl_sys_pwritev2(fd, v, n, offset, flags);
+    while (rc == -EINTR);
+    return rc;
+}
+
+/* A file. What is in memory is there at once; a write nearly never can be had without waiting, so it is not tried. */
+SL_INLINE int sl_transfer_file(struct sl_call *c, uint8_t code, int fd, const struct iovec *v, int n, size_t bytes, int64_t offset,
+                               sley_time deadline)
+{
+    struct sl_record *r = c->record;
+    bool tried = false;
+    int rc;
+
+    if (sl_record_hinted(r, SL_HINT_MEMORY))
+        return sl_call_direct(c, sl_transfer_try(code, fd, v, n, offset, 0));
+    if (!sl_record_hinted(r, SL_HINT_NO_TRY) && (code == IORING_OP_READ || deadline == SLEY_NOW)) {
+        rc = sl_transfer_try(code, fd, v, n, offset, RWF_NOWAIT);
+        if (rc > 0 && (size_t)rc < bytes && bytes <= SL_IO_BYTES_MAX && code == IORING_OP_READ)
+            rc = sl_transfer_rest_of_file(c, fd, v, n, rc, offset, deadline);
+        if (rc != -EAGAIN && rc != -EOPNOTSUPP)
+            return sl_call_direct(c, rc);
+        tried = rc == -EAGAIN;
+        if (rc == -EOPNOTSUPP && code == IORING_OP_READ)
+            sl_record_hint(r, SL_HINT_NO_TRY);
+    }
+    if (deadline == SLEY_NOW)
+        return tried ? -ETIMEDOUT : -EOPNOTSUPP;
+    return sl_transfer_wait_file(c, code, fd, v, n, offset, deadline);
+}
 
 /* read(2), pread(2) or write(2), pwrite(2) by `code`, IORING_OP_READ or IORING_OP_WRITE. offset -1: at the position of the file. */
 SL_INLINE int sl_transfer(struct sl_call *c, uint8_t code, int fd, void *buf, size_t bytes, int64_t offset, sley_time deadline)
 {
     struct sl_record *r = c->record;
-    bool tried = false;
+    struct iovec one = { buf, bytes };
     int n;
 
     if (sl_record_kind(r) == SL_FD_UNKNOWN && (n = sl_record_learn(r, fd)) < 0)
@@ -95,34 +146,10 @@ SL_INLINE int sl_transfer(struct sl_call *c, uint8_t code, int fd, void *buf, si
         if ((n = sl_record_learn(r, fd)) < 0)
             return n;
     }
-    if (bytes > SL_IO_BYTES_MAX)
-        bytes = SL_IO_BYTES_MAX;
-    if (sl_record_kind(r) != SL_FD_FILE)
-        return sl_transfer_stream(c, code, fd, buf, bytes, offset, deadline);
-
-    /* A file. What is in memory is there at once; a write nearly never can be had without waiting, so it is not tried. */
-    if (sl_record_hinted(r, SL_HINT_MEMORY)) {
-        do
-            n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, 0) : sl_sys_pwritev2(fd, buf, bytes, offset, 0);
-        while (n == -EINTR);
-        return sl_call_direct(c, n);
-    }
-    if (!sl_record_hinted(r, SL_HINT_NO_TRY) && (code == IORING_OP_READ || deadline == SLEY_NOW)) {
-        do
-            n = code == IORING_OP_READ ? sl_sys_preadv2(fd, buf, bytes, offset, RWF_NOWAIT)
-                                       : sl_sys_pwritev2(fd, buf, bytes, offset, RWF_NOWAIT);
-        while (n == -EINTR);
-        if (n > 0 && (size_t)n < bytes && code == IORING_OP_READ)
-            n += sl_transfer_rest_of_file(c, fd, (char *)buf + n, bytes - (size_t)n, offset == -1 ? -1 : offset + n, deadline);
-        if (n != -EAGAIN && n != -EOPNOTSUPP)
-            return sl_call_direct(c, n);
-        tried = n == -EAGAIN;
-        if (n == -EOPNOTSUPP && code == IORING_OP_READ)
-            sl_record_hint(r, SL_HINT_NO_TRY);
-    }
-    if (deadline == SLEY_NOW)
-        return tried ? -ETIMEDOUT : -EOPNOTSUPP;
-    return sl_transfer_wait_file(c, code, fd, buf, bytes, offset, deadline);
+    if (one.iov_len > SL_IO_BYTES_MAX)
+        one.iov_len = SL_IO_BYTES_MAX;
+    return sl_record_kind(r) == SL_FD_FILE ? sl_transfer_file(c, code, fd, &one, 1, one.iov_len, offset, deadline)
+                                           : sl_transfer_stream(c, code, fd, &one, 1, one.iov_len, offset, deadline);
 }
 
 #endif

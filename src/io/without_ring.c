@@ -45,6 +45,7 @@ static int try_accept(const struct sl_op *op)
 static int try_once(const struct sl_op *op)
 {
     void *buf = (void *)(uintptr_t)op->addr;
+    struct iovec one = { buf, op->len };
 
     switch (op->code) {
     case IORING_OP_POLL_ADD: {
@@ -58,21 +59,17 @@ static int try_once(const struct sl_op *op)
     case IORING_OP_SEND:
         return sl_sys_send(op->fd, buf, op->len, (int)op->flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     case IORING_OP_RECVMSG:
-        return (int)sl_sys6(SYS_recvmsg, op->fd, (long)buf, (int)op->flags | MSG_DONTWAIT, 0, 0, 0);
+        return sl_sys_recvmsg(op->fd, buf, (int)op->flags | MSG_DONTWAIT);
     case IORING_OP_SENDMSG:
-        return (int)sl_sys6(SYS_sendmsg, op->fd, (long)buf, (int)op->flags | MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0, 0);
+        return sl_sys_sendmsg(op->fd, buf, (int)op->flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     case IORING_OP_READ:
-        return sl_sys_preadv2(op->fd, buf, op->len, (int64_t)op->off, RWF_NOWAIT);
+        return sl_sys_preadv2(op->fd, &one, 1, (int64_t)op->off, RWF_NOWAIT);
     case IORING_OP_WRITE:
-        return sl_sys_pwritev2(op->fd, buf, op->len, (int64_t)op->off, RWF_NOWAIT);
+        return sl_sys_pwritev2(op->fd, &one, 1, (int64_t)op->off, RWF_NOWAIT);
     case IORING_OP_READV:
-        if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
-            return -EOPNOTSUPP;
-        return (int)sl_sys6(SYS_preadv2, op->fd, (long)buf, (int)op->len, (long)op->off, 0, RWF_NOWAIT);
+        return sl_sys_preadv2(op->fd, buf, (int)op->len, (int64_t)op->off, RWF_NOWAIT);
     case IORING_OP_WRITEV:
-        if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
-            return -EOPNOTSUPP;
-        return (int)sl_sys6(SYS_pwritev2, op->fd, (long)buf, (int)op->len, (long)op->off, 0, RWF_NOWAIT);
+        return sl_sys_pwritev2(op->fd, buf, (int)op->len, (int64_t)op->off, RWF_NOWAIT);
     default:
         return -EOPNOTSUPP;
     }
