@@ -44,6 +44,11 @@ static const struct { uint8_t code, feature; } optional_ops[] = {
     { IORING_OP_MKDIRAT, SL_FEATURE_OP_MKDIRAT },
     { IORING_OP_SYMLINKAT, SL_FEATURE_OP_SYMLINKAT },
     { IORING_OP_LINKAT, SL_FEATURE_OP_LINKAT },
+    { IORING_OP_SPLICE, SL_FEATURE_OP_SPLICE },
+    { IORING_OP_SYNC_FILE_RANGE, SL_FEATURE_OP_SYNC_FILE_RANGE },
+    { IORING_OP_FALLOCATE, SL_FEATURE_OP_FALLOCATE },
+    { IORING_OP_FADVISE, SL_FEATURE_OP_FADVISE },
+    { SL_OP_FTRUNCATE, SL_FEATURE_OP_FTRUNCATE },
 };
 
 static int enter(int fd, unsigned submit, unsigned min_complete, unsigned flags, void *arg, size_t arg_bytes)

@@ -99,7 +99,7 @@ int sl_call_without_ring(struct sl_call *c, const struct sl_op *op, sley_time de
         if (n != -EAGAIN)
             return n;
     }
-    if (events == 0 || is_file || c->record == NULL)
+    if ((events == 0 && op->code != IORING_OP_POLL_ADD) || is_file || c->record == NULL)
         return sl_call_perform_on_pool(c, op, deadline);
     for (;;) {
         if (can_try) {

@@ -18,7 +18,7 @@ enum sl_feature {
     SL_FEATURE_POLL_FIRST,
     SL_FEATURE_SYNC_CANCEL,
     SL_FEATURE_IOWQ_MAX_WORKERS,
-    SL_FEATURE_OP_FSYNC, /* from here to OP_LINKAT: operations that the pool does where the ring does not know them */
+    SL_FEATURE_OP_FSYNC, /* from here to OP_FTRUNCATE: operations that the pool does where the ring does not know them */
     SL_FEATURE_OP_OPENAT,
     SL_FEATURE_OP_OPENAT2,
     SL_FEATURE_OP_STATX,
@@ -27,6 +27,11 @@ enum sl_feature {
     SL_FEATURE_OP_MKDIRAT,
     SL_FEATURE_OP_SYMLINKAT,
     SL_FEATURE_OP_LINKAT,
+    SL_FEATURE_OP_SPLICE,
+    SL_FEATURE_OP_SYNC_FILE_RANGE,
+    SL_FEATURE_OP_FALLOCATE,
+    SL_FEATURE_OP_FADVISE,
+    SL_FEATURE_OP_FTRUNCATE,
     SL_FEATURE_EPOLL_PWAIT2,
     SL_FEATURE_MEMBARRIER,
     SL_FEATURE_MEMBARRIER_CPU,
