@@ -656,6 +656,34 @@ SCENARIO(an_error_is_caught_between_waits)
     sley_future_destroy(a.f);
 }
 
+/* Waits for a future that fails, handles that, and waits for another one; then it ends without a value. */
+static int handle_a_failed_wait(void *arg)
+{
+    sley_future **f = arg;
+    int rc = sley_await(f[0], SLEY_FOREVER);
+
+    note(rc < 0 ? FAILED - rc : NEVER);
+    return sley_await(f[1], SLEY_FOREVER);
+}
+
+/* anext_iter: how a wait of the body ends is the body's business, and the consumer hears of what it makes of that. */
+SCENARIO(a_body_handles_the_end_of_its_waits)
+{
+    for (int second_fails = 0; second_fails < 2; second_fails++) {
+        sley_future *f[2] = { sley_future_create(0), sley_future_create(0) };
+        sley_gen *g = made(handle_a_failed_wait, f);
+        int v = 88;
+
+        EXPECT((second_fails ? sley_future_cancel(f[0]) : sley_future_fail(f[0], -EDOM)) == 0);
+        EXPECT((second_fails ? sley_future_fail(f[1], -EBADMSG) : sley_future_complete(f[1], NULL)) == 0);
+        EXPECT(sley_gen_next(g, &v) == (second_fails ? -EBADMSG : 0) && v == 88);
+        EXPECT(second_fails ? NOTED_ARE(FAILED + ECANCELED) : NOTED_ARE(FAILED + EDOM));
+        sley_gen_destroy(g);
+        sley_future_destroy(f[0]);
+        sley_future_destroy(f[1]);
+    }
+}
+
 /* ---- cancelled, and the end of everything ---- */
 
 struct iterating {
@@ -846,6 +874,7 @@ int main(void)
         ON_BOTH(what_it_waits_for_fails_after_a_send),
         PLAYED(what_it_waits_for_is_cancelled_after_a_send),
         ON_BOTH(an_error_is_caught_between_waits),
+        ON_BOTH(a_body_handles_the_end_of_its_waits),
         ON_FIBERS(a_cancel_of_the_task_that_iterates_ends_the_wait_of_the_body),
         cmocka_unit_test(one_that_is_left_in_the_middle_is_closed_at_the_end_and_that_is_no_error),
         cmocka_unit_test(an_error_while_it_is_closed_at_the_end_is_told),
