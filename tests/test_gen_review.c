@@ -237,6 +237,78 @@ static void error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers(vo
     assert_null(strstr(said, "could not be started"));
 }
 
+/* ---- forked children ---- */
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void plain_threads_generator_goes_on_in_a_forked_child(void **state)
+{
+    sley_gen *begun = sley_gen_create(count_up, NULL, sizeof(int)), *fresh = sley_gen_create(count_up, NULL, sizeof(int));
+    sley_runtime *rt;
+    int x = -1;
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0); /* from here on forks are watched */
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_attach(rt), 0);
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    pid = fork();
+    if (pid == 0) {
+        bool good = sley_gen_next(begun, &x) == 1 && x == 1 && sley_gen_next(fresh, &x) == 1 && x == 0;
+
+        sley_gen_destroy(begun);
+        sley_gen_destroy(fresh);
+        _exit(good && sley_runtime_current() == NULL ? 0 : 1);
+    }
+    assert_int_equal(status_of(pid), 0);
+    assert_int_equal(sley_gen_next(begun, &x), 1);
+    assert_int_equal(x, 1);
+    sley_gen_destroy(begun);
+    sley_gen_destroy(fresh);
+    sley_runtime_detach();
+    sley_runtime_destroy(rt);
+}
+
+static sley_gen *parents;
+
+static int try_in_a_forked_child(void *arg)
+{
+    int x = -1;
+    pid_t pid = fork();
+
+    (void)arg;
+    if (pid == 0) {
+        sley_gen *own = sley_gen_create(count_up, NULL, sizeof x);
+        bool good = sley_gen_next(parents, &x) == -ECHILD && sley_gen_close(parents) == -ECHILD && sley_gen_release(parents) == -ECHILD &&
+                    sley_gen_yield(&x, NULL) == -ECHILD && sley_gen_yield_from(own) == -ECHILD && sley_gen_next(own, &x) == 1 && x == 0;
+
+        sley_gen_destroy(own);
+        sley_gen_destroy(parents);
+        _exit(good ? 0 : 1);
+    }
+    EXPECT(status_of(pid) == 0);
+    return 0;
+}
+
+ON_FIBERS(fibers_generators_are_of_no_use_in_a_forked_child)
+{
+    sley_gen *forking = sley_gen_create(try_in_a_forked_child, NULL, sizeof(int));
+
+    parents = sley_gen_create(count_up, NULL, sizeof(int));
+    EXPECT(sley_gen_next(parents, NULL) == 1);
+    try_in_a_forked_child(NULL);
+    EXPECT(sley_gen_next(forking, NULL) == 0);
+    EXPECT(sley_gen_next(parents, NULL) == 1);
+    sley_gen_destroy(forking);
+    sley_gen_destroy(parents);
+}
+
 /* ---- several fibers ---- */
 
 static int sum_of_four(void *arg)
@@ -381,6 +453,39 @@ ON_FIBERS(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended)
     sley_gen_destroy(g);
 }
 
+/* Its scope is cancelled from around in the first resume; it waits in the second. */
+static int wait_in_the_second_resume(void *arg)
+{
+    sley_scope s;
+    int rc;
+
+    sley_scope_init(&s, SLEY_FOREVER);
+    sley_scope_cancel(arg);
+    rc = sley_gen_yield(NULL, NULL);
+    EXPECT(rc == 0);
+    rc = sley_sleep(1000 * SLEY_S);
+    EXPECT(rc == -ECANCELED);
+    return sley_scope_wait(&s, rc, SLEY_FOREVER);
+}
+
+ON_FIBERS(cancel_from_around_in_an_earlier_resume_stays_one_from_above)
+{
+    for (int shielded = 0; shielded < 2; shielded++) {
+        sley_scope s;
+        sley_gen *g = sley_gen_create(wait_in_the_second_resume, &s, 0);
+
+        sley_scope_init(&s, SLEY_FOREVER);
+        EXPECT(sley_gen_next(g, NULL) == 1);
+        EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0);
+        if (shielded)
+            sley_shield_begin();
+        EXPECT(sley_gen_next(g, NULL) == -ECANCELED);
+        if (shielded)
+            sley_shield_end();
+        sley_gen_destroy(g);
+    }
+}
+
 /* ---- closing in a scope that is cancelled ---- */
 
 enum scope_end { CANCELLED, OUT_OF_TIME };
@@ -493,10 +598,13 @@ int main(void)
         cmocka_unit_test(generator_that_delegates_can_be_handed_over_with_the_inner_one),
         cmocka_unit_test(generator_can_be_handed_over_on_a_big_stack),
         cmocka_unit_test(error_of_a_generator_that_nobody_asked_for_is_not_called_a_fibers),
+        cmocka_unit_test(plain_threads_generator_goes_on_in_a_forked_child),
+        cmocka_unit_test(fibers_generators_are_of_no_use_in_a_forked_child),
         cmocka_unit_test(generators_of_several_fibers_take_their_stacks_from_one_worker),
         cmocka_unit_test(generator_that_goes_no_further_is_closed_for_every_call),
         cmocka_unit_test(shield_of_a_consumer_ends_with_the_resume_for_the_bodys_children),
         cmocka_unit_test(shield_that_a_body_began_around_its_scope_lasts_while_it_is_suspended),
+        cmocka_unit_test(cancel_from_around_in_an_earlier_resume_stays_one_from_above),
         cmocka_unit_test(body_is_told_to_close_through_its_own_cancelled_scopes),
         cmocka_unit_test(deadline_around_a_body_reaches_a_child_of_its_scope_that_computes),
         cmocka_unit_test(deadline_around_a_body_that_cut_a_child_of_its_scope_short_is_told),

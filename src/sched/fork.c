@@ -2,7 +2,6 @@
 #include "sched/fork.h"
 
 #include "ctx/stack.h"
-#include "plat/self.h"
 
 #include <pthread.h>
 
@@ -12,7 +11,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void in_child(void)
 {
-    sley_thread_here = NULL; /* a fiber's thread was a worker; the child's is a plain thread */
+    sl_thread_reset_after_fork();
     sl_stack_reset_after_fork();
     sl_big_stack_reset_after_fork();
     sl_fiber_reset_after_fork();

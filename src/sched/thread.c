@@ -1,4 +1,5 @@
 /* thread.c - plain threads: a control block for one that waits, made at its first wait, given back when the thread ends. */
+#include "sched/fork.h"
 #include "sched/gens.h"
 #include "sched/local.h"
 #include "sched/worker.h"
@@ -67,6 +68,23 @@ struct sl_thread *sl_self_create(void)
     return t;
 }
 
+static void stand_nowhere(struct sl_thread *t)
+{
+    t->rt = NULL;
+    t->current->rt = NULL;
+    t->current->scope = &sl_scope_nowhere;
+}
+
+void sl_thread_reset_after_fork(void)
+{
+    struct sl_thread *t = sley_thread_here;
+
+    if (t != NULL && t->worker == NULL)
+        stand_nowhere(t); /* what it was attached to is the parent's */
+    else
+        sley_thread_here = NULL;
+}
+
 int sley_runtime_attach(sley_runtime *rt)
 {
     struct sl_thread *t = sl_self();
@@ -89,9 +107,7 @@ void sley_runtime_detach(void)
     if (t == NULL || t->worker != NULL || t->rt == NULL)
         return;
     sl_scope_leave(&t->rt->root, t->current);
-    t->rt = NULL;
-    t->current->rt = NULL;
-    t->current->scope = &sl_scope_nowhere;
+    stand_nowhere(t);
 }
 
 sley_runtime *sley_runtime_current(void)

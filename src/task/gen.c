@@ -24,6 +24,7 @@
 #include "base/assert.h"
 #include "chan/chan.h"
 #include "sched/big_stack.h"
+#include "sched/fork.h"
 #include "sched/gens.h"
 #include "sched/worker.h"
 #include "task/scope.h"
@@ -296,13 +297,18 @@ sley_gen *sley_gen_create_copy(sley_fn *body, const void *arg, size_t arg_bytes,
 
 /* ---- resuming ---- */
 
+static bool is_forked(void)
+{
+    return sl_load_relaxed(&sl_forked);
+}
+
 /* Whether the caller may resume g. */
 static int check(const sley_gen *g, const struct sl_fiber *f)
 {
     if (g == NULL)
         return -EINVAL;
     if (owner_of(g) != f && (owner_of(g) != NULL || state_of(g) != SLEY_GEN_CLOSED))
-        return -EALREADY;
+        return is_forked() ? -ECHILD : -EALREADY;
     return state_of(g) == SLEY_GEN_RUNNING ? -EALREADY : 0;
 }
 
@@ -373,7 +379,7 @@ int sley_gen_suspend(const void *out, void *in)
     int say;
 
     if (g == NULL)
-        return -EPERM;
+        return is_forked() ? -ECHILD : -EPERM;
     if (out != NULL && g->words.out != NULL)
         memcpy(g->words.out, out, g->words.elem_bytes); /* N5 */
     say = turn_back(g);
@@ -393,7 +399,7 @@ int sley_gen_yield_from(sley_gen *inner)
     int rc;
 
     if (g == NULL)
-        return -EPERM;
+        return is_forked() ? -ECHILD : -EPERM;
     if (inner == NULL || inner->words.elem_bytes != g->words.elem_bytes)
         return -EINVAL;
     rc = sley_gen_next(inner, g->words.out);
@@ -510,6 +516,8 @@ void sley_gen_destroy(sley_gen *g)
     if (g == NULL)
         return;
     if (state_of(g) != SLEY_GEN_CLOSED) {
+        if (owner_of(g) != f && is_forked())
+            return; /* the parent's */
         SLEY_ASSERT(g->words.owner != NULL || sley_gen_adopt(g) == 0, "sley_gen_destroy", "the generator was released in another runtime");
         SLEY_ASSERT(owner_of(g) == f, "sley_gen_destroy", "the generator belongs to another fiber");
         SLEY_ASSERT(state_of(g) != SLEY_GEN_RUNNING, "sley_gen_destroy", "the generator runs");

@@ -411,8 +411,8 @@ static bool leave_parent(struct sl_scope *s, struct sl_fiber *f, bool *above)
         come_back(parent, f);
         f->scope = parent;
         sl_store_relaxed(&f->shields, s->shields); /* own */
-        /* What came from a scope that a generator's body was resumed in before stays a cancel from above. */
-        *above = !s->shielded && (sl_load_relaxed(&parent->cancelled) || s->cause == SL_CAUSE_ABOVE); /* under the lock */
+        /* What came from a scope that a generator's body was resumed in before stays a cancel from above, under a shield too. */
+        *above = s->cause == SL_CAUSE_ABOVE || (!s->shielded && sl_load_relaxed(&parent->cancelled)); /* under the lock */
     }
     sl_lock_release(&parent->lock);
     return empty;
