@@ -1128,7 +1128,7 @@ static int begin_one_that_yields_itself(void *arg)
 {
     sley_gen **g = arg, *out = NULL;
 
-    *g = sley_gen_create(yield_itself, g, sizeof *g);
+    *g = sley_gen_create(yield_itself, g, sizeof(sley_gen *));
     EXPECT(sley_gen_next(*g, &out) == 1 && out == *g);
     return 0;
 }
