@@ -24,6 +24,33 @@ static inline sley_gen *started_script(struct script *s, int n, int rc)
     return g;
 }
 
+/* ---- what happens, in order ---- */
+
+static struct {
+    _Atomic(int) n;
+    int what[4096];
+} track __attribute__((unused));
+
+static inline void note(int what)
+{
+    int i = sl_add_acq_rel(&track.n, 1);
+
+    if (i < (int)(sizeof track.what / sizeof *track.what))
+        track.what[i] = what;
+}
+
+/* Whether what was noted is exactly this, and forget it. */
+static inline int noted(const int *wanted, int n)
+{
+    int rc = track.n == n && memcmp(track.what, wanted, (size_t)n * sizeof *wanted) == 0;
+
+    track.n = 0;
+    return rc;
+}
+
+#define NOTED_ARE(...) noted((const int[]){ __VA_ARGS__ }, (int)(sizeof(int[]){ __VA_ARGS__ } / sizeof(int)))
+#define NOTED_NOTHING  noted((const int[]){ 0 }, 0)
+
 /* ---- values of any size ---- */
 
 static inline void fill(unsigned char *p, size_t bytes, unsigned salt)

@@ -88,12 +88,13 @@ static uint32_t mixed(uint32_t i)
 
 static int have_many(void *arg)
 {
-    sley_gen **g = calloc(crowd.n, sizeof *g);
-    int rc = g == NULL ? -ENOMEM : 0;
+    sley_gen **g = calloc(crowd.n, sizeof(sley_gen *));
+    int rc = 0;
     uint64_t x;
 
-    (void)arg;
-    memset(g, 1, crowd.n * sizeof *g); /* its pages are not theirs */
+    if (g == NULL)
+        return -ENOMEM;
+    memset(g, 1, crowd.n * sizeof(sley_gen *)); /* its pages are not theirs */
     crowd.before = cost_now();
     crowd.start = sley_now();
     for (uint32_t i = 0; i < crowd.n && rc == 0; i++)
@@ -165,7 +166,7 @@ static void a_million_generators_are_alive_at_once(void **state)
 /* A thread's have a mapping each. */
 static void a_plain_thread_has_many_too(void **state)
 {
-    sley_gen **g = calloc(ON_A_THREAD, sizeof *g);
+    sley_gen **g = calloc(ON_A_THREAD, sizeof(sley_gen *));
     uint64_t x;
 
     (void)state;
@@ -232,7 +233,7 @@ static void generators_run_inside_each_other_as_deep_as_there_are_some(void **st
     (void)state;
     memset(&crowd, 0, sizeof crowd);
     crowd.n = affordable(CHAIN);
-    chain = calloc(crowd.n, sizeof *chain);
+    chain = calloc(crowd.n, sizeof(sley_gen *));
     assert_non_null(chain);
     assert_int_equal(sley_run(NULL, have_a_chain, NULL), 0);
     assert_int_equal(crowd.wrong, 0);

@@ -14,31 +14,6 @@ enum { MANY = 1000 };
 /* ---- what is noted ---- */
 
 static struct {
-    _Atomic(int) n;
-    int what[4 * MANY];
-} track;
-
-static void note(int what)
-{
-    int i = sl_add_acq_rel(&track.n, 1);
-
-    if (i < (int)(sizeof track.what / sizeof *track.what))
-        track.what[i] = what;
-}
-
-/* Whether what was noted is exactly this, and forget it. */
-static int noted(const int *wanted, int n)
-{
-    int rc = track.n == n && memcmp(track.what, wanted, (size_t)n * sizeof *wanted) == 0;
-
-    track.n = 0;
-    return rc;
-}
-
-#define NOTED_ARE(...) noted((const int[]){ __VA_ARGS__ }, (int)(sizeof(int[]){ __VA_ARGS__ } / sizeof(int)))
-#define NOTED_NOTHING  noted((const int[]){ 0 }, 0)
-
-static struct {
     _Atomic(int) errors, lines;
     struct { uint64_t fiber; int error; char name[40]; uint64_t on; } said[16];
     char line[320];

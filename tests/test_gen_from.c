@@ -212,7 +212,7 @@ static int walk_by_generators(void *arg)
             rc = sley_gen_yield(&n->key, NULL);
         if (child == NULL || rc < 0)
             continue;
-        g = sley_gen_create_copy(walk_by_generators, &child, sizeof child, sizeof(int));
+        g = sley_gen_create_copy(walk_by_generators, &child, sizeof(struct node *), sizeof(int));
         rc = sley_gen_yield_from(g);
         sley_gen_destroy(g);
     }

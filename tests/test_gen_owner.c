@@ -298,6 +298,36 @@ SCENARIO(one_that_is_inside_a_call_on_a_larger_stack_is_handed_over)
     }
 }
 
+struct with_inner {
+    struct script s;
+    sley_gen *inner;
+    int said; /* what resuming the inner one has returned, after the hand-over */
+};
+
+static int make_one_and_use_it_later(void *arg)
+{
+    struct with_inner *w = arg;
+    int v;
+
+    w->inner = started_script(&w->s, 5, 0);
+    EXPECT(sley_gen_yield(&(int){ 0 }, NULL) == 0);
+    w->said = sley_gen_next(w->inner, &v);
+    return sley_gen_yield(&(int){ 1 }, NULL);
+}
+
+SCENARIO(what_a_body_has_made_stays_with_the_first_owner)
+{
+    struct with_inner w = { .said = NOTHING };
+    struct handed h = { .g = sley_gen_create(make_one_and_use_it_later, &w, sizeof(int)), .first = 1, .then_close = 1 };
+    int v;
+
+    EXPECT(sley_gen_next(h.g, &v) == 1 && v == 0 && sley_gen_release(h.g) == 0);
+    EXPECT(hand_over(&h, 1) == 0 && w.said == -EALREADY);
+    EXPECT(sley_gen_next(w.inner, &v) == 1 && v == 1);
+    sley_gen_destroy(w.inner);
+    sley_gen_destroy(h.g);
+}
+
 static int resume_in_another_runtime(void *arg)
 {
     struct handed *h = arg;
@@ -428,6 +458,7 @@ int main(void)
         ON_BOTH(a_channel_as_a_generator_is_handed_over),
         ON_BOTH(one_that_delegates_is_handed_over_together_with_the_inner_one),
         ON_BOTH(one_that_is_inside_a_call_on_a_larger_stack_is_handed_over),
+        ON_BOTH(what_a_body_has_made_stays_with_the_first_owner),
         ON_BOTH(one_that_has_started_does_not_change_the_runtime),
         ON_FIBERS(one_that_has_started_on_a_fiber_does_not_go_on_on_a_thread_nor_the_other_way_round),
         ON_BOTH(generators_go_round_through_a_channel),
