@@ -176,6 +176,7 @@ class Misbehaving(PageServer):
         page('/nul', b'<a href="/nul/1">\0<p>\0</p><a href="/nul/2">', ['/nul/1', '/nul/2'])
         page('/tags', b'<b>' * 1900 + b'</i>' * 10000 + b'<a href="/tags/1">', ['/tags/1'])
         self.add_failing('/tags/deep', send(answer(b'<b>' * 10000 + b'</i>' * 10000)), 'Bad message')
+        self.add_failing('/tags/attributes', send(answer(b'<a ' + b' '.join(b'a%d' % i for i in range(8000)) + b'>')), 'Bad message')
         page('/charset/utf-8', b'\xff\xfe<a href="/charset/\xc3\xa9">', ['/charset/%C3%A9'])
         page('/charset/cut', b'<a href="/charset/\xe9">\x81<p><a href="/charset/2">' + b'<p>x' * 2000 + b'<a href="/charset/3">',
              ['/charset/%C3%A9', '/charset/2', '/charset/3'], 'text/html; charset=windows-1252', charset='windows-1252')
