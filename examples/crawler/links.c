@@ -114,7 +114,7 @@ static int on_read(void *arg, char *out, int bytes_max)
     return (int)bytes;
 }
 
-/* 1: some of the page was not converted. */
+/* 1: some of the page was not read, or not converted. */
 static int parse_as(struct parsing *p, const char *charset, int options)
 {
     xmlParserInputBufferPtr in;
@@ -133,7 +133,7 @@ static int parse_as(struct parsing *p, const char *charset, int options)
     else if (p->ctxt->errNo == XML_ERR_NO_MEMORY)
         rc = -ENOMEM;
     else
-        rc = in != NULL && in->raw != NULL && xmlBufUse(in->raw) > 0;
+        rc = p->read < p->bytes || (in != NULL && in->raw != NULL && xmlBufUse(in->raw) > 0);
     htmlFreeParserCtxt(p->ctxt);
     return rc;
 }
@@ -147,7 +147,7 @@ static int parse(void *arg)
         p->known = p->links->count;
         rc = parse_as(p, "ISO-8859-1", HTML_PARSE_IGNORE_ENC);
     }
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 static void blank_nuls(char *html, size_t bytes, const char *charset)
