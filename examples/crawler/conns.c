@@ -18,7 +18,8 @@ static int address_of(const char *url, char *address, size_t address_bytes)
 {
     size_t bytes;
     const char *authority = url_authority(url, &bytes);
-    bool has_port = authority[bytes - 1] != ']' && memchr(authority[0] == '[' ? strchr(authority, ']') : authority, ':', bytes) != NULL;
+    const char *colon = memrchr(authority, ':', bytes);
+    bool has_port = colon != NULL && (authority[0] != '[' || colon[-1] == ']');
 
     snprintf(address, address_bytes, "%.*s%s", (int)bytes, authority, has_port ? "" : ":80");
     return strncmp(address, "unix:", strlen("unix:")) == 0 ? -EHOSTUNREACH : 0;

@@ -51,8 +51,10 @@ int crawl_run(void *arg)
     int rc;
 
     (void)arg;
-    if ((rc = sley_signal_wait(SIGNALS, SLEY_NOW)) != -ETIMEDOUT) /* from here on they are kept for us, and kill nobody */
-        return rc;
+    if ((rc = sley_signal_wait(SIGNALS, SLEY_NOW)) != -ETIMEDOUT) { /* from here on they are kept for us, and kill nobody */
+        crawl.interrupted = rc > 0;
+        return rc < 0 ? rc : 0;
+    }
     crawl.started = sley_now();
     sley_scope_init(&workers, SLEY_FOREVER);
     for (long i = 0; i < settings.workers; i++)

@@ -24,7 +24,8 @@ enum {
     IN_BYTES = 16384,              /* one receive */
     INTERIM_MAX = 16,              /* answers of status 1xx before the one that counts */
     LINKS_STACK_BYTES = 1 << 18,   /* see links.c */
-    DEPTH_MAX = 2000,              /* of elements in each other; links.c says why there is a bound */
+    DEPTH_MAX = 2000,              /* of elements in each other; links.c says why there is a bound, and one for their attributes */
+    ATTRIBUTES_MAX = 1000,         /* roughly */
     WORKERS_MAX = 300,             /* with twice as many kept connections still below the usual 1,024 descriptors */
 };
 
@@ -41,6 +42,11 @@ struct settings {
 };
 
 extern struct settings settings;
+
+/* The functions of <ctype.h> look into memory of the thread, for its locale: no fiber needs that, and URLs know none. */
+static inline bool is_digit(char ch) { return ch >= '0' && ch <= '9'; }
+static inline bool is_upper(char ch) { return ch >= 'A' && ch <= 'Z'; }
+static inline char to_lower(char ch) { return is_upper(ch) ? ch - 'A' + 'a' : ch; }
 
 /* --- queue.c -------------------------------------------------------------------------------------------------------------------- */
 

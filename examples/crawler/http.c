@@ -1,7 +1,6 @@
 /* http.c - one request, and its answer out of bytes. libhttp-parser knows the grammar, chunks and where a body ends; this file keeps the
  * three headers that matter and what of the body is wanted, and refuses what is beyond bounds. */
 #include "crawler.h"
-#include <ctype.h>
 #include <errno.h>
 #include <http_parser.h>
 #include <stdio.h>
@@ -86,8 +85,8 @@ static int on_header_value(http_parser *parser, const char *at, size_t bytes)
 /* A word of a header, in lower case; what is not printable does not belong there, and ends it. */
 static void copy_word(char *out, const char *s, const char *ends)
 {
-    while (isgraph((unsigned char)*s) && strchr(ends, *s) == NULL)
-        *out++ = tolower((unsigned char)*s++);
+    while (*s > ' ' && *s < 0x7f && strchr(ends, *s) == NULL)
+        *out++ = to_lower(*s++);
     *out = '\0';
 }
 

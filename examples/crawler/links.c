@@ -6,8 +6,9 @@
  * Stack: elements inside elements take none, and 16 KiB were the most that was measured. But that is mostly what iconv and ICU need, which
  * are called, and loaded, for whatever charset a server names; so it runs on a stack of its own size, whatever SLEY_STACK says.
  *
- * Time: for an end tag the parser goes through all elements that are open, so a page of nothing but tags could keep a worker busy for
- * minutes. A page too deep is given up.
+ * Time: for an end tag the parser goes through all elements that are open, and for an attribute through all before it, so a page made for
+ * that could keep a worker busy for half an hour. A page too deep is given up, and so is an element with too many attributes; that
+ * shows in the parser's array for them when it reads on, which is why it is given the page piece by piece.
  *
  * Charsets: at a byte that is not of the charset, conversion stops, and with it the page, often without an error. What is left over
  * shows, and then the rest of the links is found by a second reading, of bytes as they are. A NUL would end the page too, so where it
@@ -23,7 +24,7 @@ struct parsing {
     struct links *links;
     htmlParserCtxtPtr ctxt;
     const char *html;
-    size_t bytes;
+    size_t bytes, read;
     size_t known; /* links that come first and have been added already */
 };
 
@@ -98,7 +99,22 @@ static void on_element(void *arg, const xmlChar *element, const xmlChar **attrib
     }
 }
 
-/* 1: some of the page was not converted. */
+/* The parser asks for more. */
+static int on_read(void *arg, char *out, int bytes_max)
+{
+    struct parsing *p = arg;
+    size_t bytes = p->bytes - p->read < (size_t)bytes_max ? p->bytes - p->read : (size_t)bytes_max;
+
+    if (p->ctxt->maxatts > 2 * ATTRIBUTES_MAX) { /* names and values */
+        p->links->error = -EBADMSG;
+        return 0;
+    }
+    memcpy(out, p->html + p->read, bytes);
+    p->read += bytes;
+    return (int)bytes;
+}
+
+/* 1: some of the page was not read, or not converted. */
 static int parse_as(struct parsing *p, const char *charset, int options)
 {
     xmlParserInputBufferPtr in;
@@ -109,14 +125,15 @@ static int parse_as(struct parsing *p, const char *charset, int options)
         return -ENOMEM;
     *p->ctxt->sax = (htmlSAXHandler){ .startElement = on_element, .serror = ignore, .initialized = XML_SAX2_MAGIC };
     p->ctxt->userData = p;
-    xmlFreeDoc(htmlCtxtReadMemory(p->ctxt, p->html, (int)p->bytes, NULL, charset, options | HTML_PARSE_RECOVER | HTML_PARSE_NONET));
+    p->read = 0;
+    xmlFreeDoc(htmlCtxtReadIO(p->ctxt, on_read, NULL, p, NULL, charset, options | HTML_PARSE_RECOVER | HTML_PARSE_NONET));
     in = p->ctxt->input != NULL ? p->ctxt->input->buf : NULL;
     if (p->links->error != 0)
         rc = p->links->error;
     else if (p->ctxt->errNo == XML_ERR_NO_MEMORY)
         rc = -ENOMEM;
     else
-        rc = in != NULL && in->raw != NULL && xmlBufUse(in->raw) > 0;
+        rc = p->read < p->bytes || (in != NULL && in->raw != NULL && xmlBufUse(in->raw) > 0);
     htmlFreeParserCtxt(p->ctxt);
     return rc;
 }
@@ -130,7 +147,7 @@ static int parse(void *arg)
         p->known = p->links->count;
         rc = parse_as(p, "ISO-8859-1", HTML_PARSE_IGNORE_ENC);
     }
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 static void blank_nuls(char *html, size_t bytes, const char *charset)

@@ -31,8 +31,8 @@ static const char usage[] =
     "  -b, --max-bytes N        give up a page that is larger (4194304)\n"
     "  -u, --max-urls N         take no more URLs after so many (100000)\n"
     "  -h, --help               this\n"
-    "A line of the report: URL, status, type, charset, bytes, links first seen there/links. Exit status: 0 all was seen,\n"
-    "1 interrupted or failed, 2 usage.\n";
+    "A line of the report: URL, status, type, charset, bytes, links first seen there/links on it. Exit status: 0 the crawl has\n"
+    "come to its end, whatever it found; 1 it was interrupted or failed; 2 usage. It does not ask for robots.txt.\n";
 
 static int complain(const char *what, int error)
 {

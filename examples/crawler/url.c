@@ -4,7 +4,6 @@
  * "a/b". So every '%' is itself escaped before, which is undone after: what libxml2 meanwhile does to escapes is to those alone. It
  * drops empty parts of some paths, and so they are dropped from all: most servers do the same. */
 #include "crawler.h"
-#include <ctype.h>
 #include <errno.h>
 #include <libxml/uri.h>
 #include <libxml/xmlerror.h>
@@ -20,19 +19,20 @@ static struct {
 
 enum { GUARDED_BYTES = sizeof "%25XX" - 1 };
 
-static bool is_unreserved(unsigned char ch)
+static bool is_unreserved(char ch)
 {
-    return (ch < 0x80 && isalnum(ch)) || (ch != '\0' && strchr("-._~", ch) != NULL);
+    return is_digit(ch) || is_upper(ch) || (ch >= 'a' && ch <= 'z') || (ch != '\0' && strchr("-._~", ch) != NULL);
 }
 
-static bool may_stay(unsigned char ch)
+static bool may_stay(char ch)
 {
     return is_unreserved(ch) || (ch != '\0' && strchr(":/?@!$&'()*+,;=", ch) != NULL);
 }
 
-static int hex(unsigned char ch)
+static int hex(char ch)
 {
-    return isdigit(ch) ? ch - '0' : isxdigit(ch) ? tolower(ch) - 'a' + 10 : -1;
+    ch = to_lower(ch);
+    return is_digit(ch) ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : -1;
 }
 
 /* A copy of the link for xmlBuildURI, without what no URL has: surrounding blanks, line breaks, the fragment. All but the plainest
@@ -84,7 +84,7 @@ static char *format(xmlURIPtr uri)
         return NULL;
     slash = strchr(url + strlen("http://"), '/');
     for (char *ch = url; ch < slash; ch++)
-        *ch = tolower((unsigned char)*ch);
+        *ch = to_lower(*ch);
     return url;
 }
 

@@ -176,9 +176,12 @@ class Misbehaving(PageServer):
         page('/nul', b'<a href="/nul/1">\0<p>\0</p><a href="/nul/2">', ['/nul/1', '/nul/2'])
         page('/tags', b'<b>' * 1900 + b'</i>' * 10000 + b'<a href="/tags/1">', ['/tags/1'])
         self.add_failing('/tags/deep', send(answer(b'<b>' * 10000 + b'</i>' * 10000)), 'Bad message')
+        self.add_failing('/tags/attributes', send(answer(b'<a ' + b' '.join(b'a%d' % i for i in range(8000)) + b'>')), 'Bad message')
         page('/charset/utf-8', b'\xff\xfe<a href="/charset/\xc3\xa9">', ['/charset/%C3%A9'])
         page('/charset/cut', b'<a href="/charset/\xe9">\x81<p><a href="/charset/2">' + b'<p>x' * 2000 + b'<a href="/charset/3">',
              ['/charset/%C3%A9', '/charset/2', '/charset/3'], 'text/html; charset=windows-1252', charset='windows-1252')
+        page('/charset/ascii', b'<a href="/charset/5">\xe9' + b'<p>x' * 2000 + b'<a href="/charset/6">', ['/charset/5', '/charset/6'],
+             'text/html; charset=us-ascii', charset='us-ascii')
         page('/charset/meta', '<meta charset=shift_jis><a href="/charset/あ">'.encode('shift_jis'), ['/charset/%E3%81%82'],
              'text/html', charset='-')
         page('/charset/utf-16', '<a href="/charset/ü">'.encode('utf-16'), ['/charset/%C3%BC'], 'text/html; charset=UTF-16',

@@ -28,7 +28,7 @@ http {
     client_body_temp_path %(root)s/body; proxy_temp_path %(root)s/proxy; fastcgi_temp_path %(root)s/fastcgi;
     uwsgi_temp_path %(root)s/uwsgi; scgi_temp_path %(root)s/scgi;
     types { text/html html shtml; text/plain txt; image/png png; }
-    charset utf-8; log_not_found off;
+    charset utf-8; log_not_found off; keepalive_timeout 86400s;
     server {
         listen 127.0.0.1:%(port)d;
         root %(root)s/site;
