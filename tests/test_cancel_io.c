@@ -5,6 +5,7 @@
 #include "io/record.h"
 
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 enum { PIPE_BYTES = 4096, MESSAGE_BYTES = 100, ALL_BYTES = 3 * PIPE_BYTES, FILE_BYTES = 8192, CLIENTS_MAX = 80 };
@@ -911,6 +912,25 @@ static void dir_tear_down(void)
     names_tear_down();
 }
 
+/* --- sley_flock: another has the lock until the step ------------------------------------------------------------------------------- */
+
+static void set_up_locked(void)
+{
+    clear_stage();
+    stage.file = make_file("locked", "", 0);
+    stage.spare = open(temp_path("locked"), O_RDWR | O_CLOEXEC);
+    EXPECT(flock(stage.spare, LOCK_EX) == 0);
+}
+
+static int flock_call(sley_time deadline) { return sley_flock(stage.file, LOCK_EX, deadline); }
+static void unlock_step(void) { EXPECT(flock(stage.spare, LOCK_UN) == 0); }
+
+static void lock_check(int rc)
+{
+    EXPECT(flock(stage.spare, LOCK_UN) == 0 && (flock(stage.spare, LOCK_EX | LOCK_NB) == 0) == (rc < 0));
+    EXPECT(waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD); /* who waited for it has gone */
+}
+
 /* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
 
 static int signal_call(sley_time deadline) { return sley_signal_wait(SLEY_SIG(SIGUSR1), deadline); }
@@ -1149,6 +1169,7 @@ static const struct row rows[] = {
       .tear_down = dir_tear_down },
     { "dir_next", PASSING | FIBERS_ONLY, .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_dir, .call = dir_next_call,
       .check = entries_check, .tear_down = dir_tear_down },
+    { "flock", SELDOM, .set_up = set_up_locked, .call = flock_call, .step = unlock_step, .check = lock_check, .tear_down = tear_down },
     { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
       .tear_down = signal_tear_down },
     { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,

@@ -26,6 +26,12 @@ SLEY_API SLEY_MUST_USE int sley_ftruncate(int fd, off_t bytes, sley_time deadlin
 SLEY_API int sley_fadvise(int fd, off_t offset, off_t bytes, int advice, sley_time deadline); /* with SLEY_NOW too, but WILLNEED and DONTNEED */
 SLEY_API SLEY_MUST_USE int sley_copy_file_range(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags, sley_time deadline); /* short at the end, or when an error came after it */
 
+/* flock(2): LOCK_SH, LOCK_EX or LOCK_UN, and LOCK_NB: -EAGAIN where it would wait. LOCK_UN is never refused, whatever the deadline.
+ * The lock is the open file description's: descriptors that are copies of one another have it together. From shared to exclusive, or
+ * back, it is given up first; so a call that fails has lost the lock that was there before.
+ * While a call waits the process has a child, which waits for children do not see, unless they ask for __WALL. */
+SLEY_API SLEY_MUST_USE int sley_flock(int fd, int operation, sley_time deadline);
+
 SLEY_API SLEY_MUST_USE int sley_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, unsigned flags, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_linkat(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, int flags, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_symlinkat(const char *target, int dirfd, const char *path, sley_time deadline);

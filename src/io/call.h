@@ -47,6 +47,7 @@ enum sl_op_code {
     SL_OP_FADVISE,
     SL_OP_GETDENTS,          /* fd, addr: buffer, len */
     SL_OP_COPY_FILE_RANGE,   /* fd, off: out, fd_in, addr: in, len, flags; as IORING_OP_SPLICE */
+    SL_OP_FLOCK,             /* fd, flags: operation */
     SL_OP_CODES
 };
 
