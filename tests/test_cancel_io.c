@@ -866,6 +866,34 @@ static void renamed_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_th
 static void made_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old")); }
 static void unlinked_check(int rc) { EXPECT(is_there("old") == (rc != 0)); }
 
+/* --- whole files: read, or not; the old one or the new one, and nothing beside it ------------------------------------------------ */
+
+static int file_read_call(sley_time deadline)
+{
+    size_t bytes = 77;
+    void *out = &stage;
+    int rc = sley_file_read(AT_FDCWD, stage.path, &out, &bytes, deadline);
+
+    EXPECT(rc == 0 ? bytes == FILE_BYTES && is_pattern(out, bytes, 0) : out == (void *)&stage && bytes == 77);
+    if (rc == 0)
+        free(out);
+    return rc;
+}
+
+static int file_replace_call(sley_time deadline) { return sley_file_replace(stage.dir, "old", "new bytes", 9, 0600, deadline); }
+
+static void replaced_check(int rc)
+{
+    int fd = openat(stage.dir, "old", O_RDONLY | O_CLOEXEC), entries = 0;
+    char buf[16];
+
+    EXPECT(read(fd, buf, sizeof buf) == (rc == 0 ? 9 : 1) && buf[0] == (rc == 0 ? 'n' : 'x') && close(fd) == 0);
+    for (DIR *d = opendir(temp_path("names")); d != NULL; closedir(d), d = NULL)
+        while (readdir(d) != NULL)
+            entries++;
+    EXPECT(entries == 4); /* the file, the link, itself, the one above */
+}
+
 /* --- sley_dir_open, sley_dir_next: an entry is taken by who was told of it ---------------------------------------------------- */
 
 static sley_dir *open_dir;
@@ -1165,6 +1193,9 @@ static const struct row rows[] = {
     { "readlinkat", .done = 6, .call = readlinkat_call, .check = no_check, NAME_ROW },
     { "unlinkat", .call = unlinkat_call, .check = unlinked_check, NAME_ROW },
     { "mkdirat", .call = mkdirat_call, .check = made_check, NAME_ROW },
+    { "file_read", FILE_TRAITS, .call = file_read_call, .check = no_check, FILE_ROW },
+    { "file_replace", PASSING | FIBERS_ONLY | SELDOM, .now = -EOPNOTSUPP, .waits = 5, .set_up = set_up_names, .call = file_replace_call,
+      .check = replaced_check, .tear_down = names_tear_down },
     { "dir_open", FILE_TRAITS, .now = LEFT_OUT, .set_up = set_up_no_dir, .call = dir_open_call, .check = opened_dir_check,
       .tear_down = dir_tear_down },
     { "dir_next", PASSING | FIBERS_ONLY, .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_dir, .call = dir_next_call,

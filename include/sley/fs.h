@@ -39,6 +39,12 @@ SLEY_API SLEY_MUST_USE int sley_readlinkat(int dirfd, const char *path, char *bu
 SLEY_API SLEY_MUST_USE int sley_unlinkat(int dirfd, const char *path, int flags, sley_time deadline); /* AT_REMOVEDIR: a directory */
 SLEY_API SLEY_MUST_USE int sley_mkdirat(int dirfd, const char *path, mode_t mode, sley_time deadline);
 
+/* Whole files. read: whatever its size says, as in /proc; -EFBIG: more than INT_MAX bytes; out_bytes may be NULL.
+ * replace: all or nothing, on disk on return. Until the new file has the name, whatever goes wrong leaves the old one as it was, and nothing
+ * beside it; from then on nothing cuts the call. The mode is the new file's, whatever the umask; a symbolic link is replaced itself. */
+SLEY_API SLEY_MUST_USE int sley_file_read(int dirfd, const char *path, void **out, size_t *out_bytes, sley_time deadline); /* free() it; one NUL follows */
+SLEY_API SLEY_MUST_USE int sley_file_replace(int dirfd, const char *path, const void *data, size_t bytes, mode_t mode, sley_time deadline);
+
 /* Directories. One fiber or thread at a time uses a sley_dir. What is made or removed meanwhile may be seen or not. With SLEY_NOW an entry
  * comes only out of those that have been read already: some hundred at a time. */
 typedef struct sley_dir sley_dir;

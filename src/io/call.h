@@ -48,12 +48,24 @@ enum sl_op_code {
     SL_OP_GETDENTS,          /* fd, addr: buffer, len */
     SL_OP_COPY_FILE_RANGE,   /* fd, off: out, fd_in, addr: in, len, flags; as IORING_OP_SPLICE */
     SL_OP_FLOCK,             /* fd, flags: operation */
+    SL_OP_FCHMOD,            /* fd, len: mode */
     SL_OP_CODES
 };
 
 /* thread_io.c */
 int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* sl_call_poll on a plain thread */
 int sl_thread_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes); /* begin to connect; -EINPROGRESS: wait for POLLOUT */
+
+/* From here to the end no cancel reaches f, which is the caller: sley_shield_begin, for the room's own use. */
+SL_INLINE void sl_shield_begin(struct sl_fiber *f)
+{
+    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) + 1)); /* own */
+}
+
+SL_INLINE void sl_shield_end(struct sl_fiber *f)
+{
+    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) - 1)); /* own */
+}
 
 SL_INLINE bool sl_on_thread(const struct sl_call *c)
 {

@@ -31,16 +31,6 @@ struct lock {
     sley_time deadline;
 };
 
-static void shield_begin(struct sl_fiber *f)
-{
-    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) + 1)); /* own */
-}
-
-static void shield_end(struct sl_fiber *f)
-{
-    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) - 1)); /* own */
-}
-
 /* Begin a call for it, and learn where it is. 0: end it with sl_call_end. */
 static int begin(struct lock *l)
 {
@@ -74,7 +64,7 @@ static int give_up(struct lock *l, int pidfd, int why)
     struct sl_call own = { .fiber = l->call.fiber }; /* whatever becomes of the descriptor */
     int got;
 
-    shield_begin(own.fiber);
+    sl_shield_begin(own.fiber);
     l->deadline = SLEY_FOREVER;
     sl_flock_kill(pidfd);
     sl_call_poll(&own, pidfd, POLLIN, SLEY_FOREVER);
@@ -83,7 +73,7 @@ static int give_up(struct lock *l, int pidfd, int why)
         got = ask(l, &own, l->operation);
     if (got == 0 && why == -EBADF)
         ask(l, &own, LOCK_UN);
-    shield_end(own.fiber);
+    sl_shield_end(own.fiber);
     return got == 0 && why != -EBADF ? 0 : why;
 }
 
@@ -150,13 +140,13 @@ static int unlock(struct lock *l)
     struct sl_fiber *f = sl_current();
     int rc;
 
-    shield_begin(f);
+    sl_shield_begin(f);
     rc = begin(l);
     if (rc == 0) {
         rc = ask(l, &l->call, LOCK_UN);
         sl_call_end(&l->call);
     }
-    shield_end(f);
+    sl_shield_end(f);
     return rc;
 }
 
