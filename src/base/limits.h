@@ -52,6 +52,9 @@
 #define SL_BIG_STACK_CACHE_BYTES ((size_t)16 << 20) /* free ones kept by the process, with the pages that they have touched */
 #define SL_BIG_STACKS_CACHED     32                 /* ... and how many, because they are searched under a lock */
 
+#define SL_BUFFER_SLOTS     256                /* pieces of memory registered with the rings; each ring has a table of them: 2 KB */
+#define SL_BUFFER_BYTES_MAX ((size_t)256 << 20) /* ... of so many bytes at most: all of them have 64 GB of addresses */
+
 #define SL_NAME_BYTES        32  /* a fiber's name with its NUL */
 #define SL_COPY_INLINE_BYTES 64  /* arguments carried in the control block; more are allocated */
 

@@ -91,11 +91,13 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     io_uring_ring_dontfork(&r->uring);
     /* kernel workers for what always blocks: a few a ring, or a thousand workers' rings would make thousands of threads */
     io_uring_register_iowq_max_workers(&r->uring, (unsigned[]){ SL_IOWQ_BOUNDED, SL_IOWQ_UNBOUNDED });
+    sl_buffers_ring_begins(r);
     return 0;
 }
 
 void sl_ring_fini(struct sl_ring *r)
 {
+    sl_buffers_ring_ends(r);
     io_uring_queue_exit(&r->uring);
 }
 

@@ -153,6 +153,9 @@ int sl_record_learn(struct sl_record *r, int fd)
     if (S_ISSOCK(sx.stx_mode)) {
         sl_record_hint(r, SL_FD_SOCKET);
     } else if (S_ISREG(sx.stx_mode) || S_ISBLK(sx.stx_mode) || S_ISDIR(sx.stx_mode)) {
+        rc = sl_sys_fcntl(fd, F_GETFL, 0);
+        if (rc >= 0 && rc & O_DIRECT)
+            sl_record_hint(r, SL_HINT_NO_TRY); /* a try would wait for the disk */
         if (sl_sys_fstatfs(fd, &fs) == 0) {
             if (S_ISREG(sx.stx_mode) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
                 sl_record_hint(r, SL_HINT_MEMORY);

@@ -227,6 +227,8 @@ int sley_file_replace(int dirfd, const char *path, const void *data, size_t byte
 
     if (rc < 0)
         return rc;
+    if (data == NULL && bytes > 0)
+        return -EFAULT;
     if (sl_cancelled(sl_current()))
         return -ECANCELED;
     r.folder = open_folder(dirfd, path, &r.name, deadline);
