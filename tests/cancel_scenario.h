@@ -41,6 +41,7 @@ struct row {
     int now;                /* result with SLEY_NOW; 0: -ETIMEDOUT; LEFT_OUT: not tried */
     uint32_t not_cancelled; /* bit k - 1: its k-th wait is ended by no cancel */
     uint32_t not_timed_out; /* ... by no deadline */
+    int waits;              /* PASSING: so many of its waits are cut, one in each walk; 0: the first */
     void (*set_up)(void);
     int (*call)(sley_time deadline);
     void (*step)(void);     /* may be called once too often; NULL: nothing ends its wait but time or the kernel */
@@ -312,12 +313,11 @@ static void walk_all(const struct row *row, enum way way)
 /* The same, of a call that cannot be held: until it was seen waiting, or often. */
 static void walk_passing(const struct row *row, enum way way)
 {
-    int tries = 0;
-
     if (!begin_walk(way_names[way]))
         return;
-    while (!walk_to(row, way, 1) && ++tries < TRIES && scene.unmet == NULL)
-        ;
+    for (int k = 1; k == 1 || k <= row->waits; k++)
+        for (int tries = 0; tries < TRIES && scene.unmet == NULL && !walk_to(row, way, k); tries++)
+            ;
 }
 
 /* The call's own deadline passes at its k-th wait. If it has passed before, once more with a later one. 0: it was over before. */

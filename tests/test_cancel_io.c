@@ -6,6 +6,7 @@
 #include "io/stream.h"
 
 #include <linux/openat2.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
@@ -1114,6 +1115,34 @@ static void renamed_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_th
 static void made_check(int rc) { EXPECT(is_there("new") == (rc == 0) && is_there("old")); }
 static void unlinked_check(int rc) { EXPECT(is_there("old") == (rc != 0)); }
 
+/* --- whole files: read, or not; the old one or the new one, and nothing beside it ------------------------------------------------ */
+
+static int file_read_call(sley_time deadline)
+{
+    size_t bytes = 77;
+    void *out = &stage;
+    int rc = sley_file_read(AT_FDCWD, stage.path, &out, &bytes, deadline);
+
+    EXPECT(rc == 0 ? bytes == FILE_BYTES && is_pattern(out, bytes, 0) : out == (void *)&stage && bytes == 77);
+    if (rc == 0)
+        free(out);
+    return rc;
+}
+
+static int file_replace_call(sley_time deadline) { return sley_file_replace(stage.dir, "old", "new bytes", 9, 0600, deadline); }
+
+static void replaced_check(int rc)
+{
+    int fd = openat(stage.dir, "old", O_RDONLY | O_CLOEXEC), entries = 0;
+    char buf[16];
+
+    EXPECT(read(fd, buf, sizeof buf) == (rc == 0 ? 9 : 1) && buf[0] == (rc == 0 ? 'n' : 'x') && close(fd) == 0);
+    for (DIR *d = opendir(temp_path("names")); d != NULL; closedir(d), d = NULL)
+        while (readdir(d) != NULL)
+            entries++;
+    EXPECT(entries == 4); /* the file, the link, itself, the one above */
+}
+
 /* --- sley_dir_open, sley_dir_next: an entry is taken by who was told of it ---------------------------------------------------- */
 
 static sley_dir *open_dir;
@@ -1158,6 +1187,25 @@ static void dir_tear_down(void)
 {
     sley_dir_close(open_dir);
     names_tear_down();
+}
+
+/* --- sley_flock: another has the lock until the step ------------------------------------------------------------------------------- */
+
+static void set_up_locked(void)
+{
+    clear_stage();
+    stage.file = make_file("locked", "", 0);
+    stage.spare = open(temp_path("locked"), O_RDWR | O_CLOEXEC);
+    EXPECT(flock(stage.spare, LOCK_EX) == 0);
+}
+
+static int flock_call(sley_time deadline) { return sley_flock(stage.file, LOCK_EX, deadline); }
+static void unlock_step(void) { EXPECT(flock(stage.spare, LOCK_UN) == 0); }
+
+static void lock_check(int rc)
+{
+    EXPECT(flock(stage.spare, LOCK_UN) == 0 && (flock(stage.spare, LOCK_EX | LOCK_NB) == 0) == (rc < 0));
+    EXPECT(waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD); /* who waited for it has gone */
 }
 
 /* --- sley_signal_wait ------------------------------------------------------------------------------------------------------- */
@@ -1423,10 +1471,14 @@ static const struct row rows[] = {
     { "readlinkat", .done = 6, .call = readlinkat_call, .check = no_check, NAME_ROW },
     { "unlinkat", .call = unlinkat_call, .check = unlinked_check, NAME_ROW },
     { "mkdirat", .call = mkdirat_call, .check = made_check, NAME_ROW },
+    { "file_read", FILE_TRAITS, .call = file_read_call, .check = no_check, FILE_ROW },
+    { "file_replace", PASSING | FIBERS_ONLY | SELDOM, .now = -EOPNOTSUPP, .waits = 5, .set_up = set_up_names, .call = file_replace_call,
+      .check = replaced_check, .tear_down = names_tear_down },
     { "dir_open", FILE_TRAITS, .now = LEFT_OUT, .set_up = set_up_no_dir, .call = dir_open_call, .check = opened_dir_check,
       .tear_down = dir_tear_down },
     { "dir_next", PASSING | FIBERS_ONLY, .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_dir, .call = dir_next_call,
       .check = entries_check, .tear_down = dir_tear_down },
+    { "flock", SELDOM, .set_up = set_up_locked, .call = flock_call, .step = unlock_step, .check = lock_check, .tear_down = tear_down },
     { "signal_wait", .done = SIGUSR1, .set_up = signal_set_up, .call = signal_call, .step = signal_step, .check = signal_check,
       .tear_down = signal_tear_down },
     { "signal_wait while another listens", .done = SIGUSR1, .set_up = set_up_listener_of_signals, .call = signal_call,

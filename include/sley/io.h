@@ -37,6 +37,11 @@ SLEY_API int sley_close(int fd);
 
 SLEY_API int sley_fd_wait(int fd, int events, sley_time deadline); /* until readable or writable: those of POLLIN, POLLOUT... that are */
 
+/* Memory registered with every ring: reads and writes of files inside it use the fixed-buffer operations by themselves. Few and large ones:
+ * up to 256 of up to 256 MiB, and as far as the limit of locked memory allows (ulimit -l); what is beyond is ordinary memory, and the same
+ * to use. It has all its pages at once. Never cancelled; large ones take milliseconds. */
+SLEY_API SLEY_MUST_USE void *sley_iobuf_alloc(size_t bytes); /* page-aligned, so good for O_DIRECT; NULL: no memory */
+SLEY_API void sley_iobuf_free(void *buf);
 
 SLEY_END_DECLS
 #endif

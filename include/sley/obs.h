@@ -14,6 +14,7 @@ typedef struct sley_stats {
     uint64_t fibers_started, fibers_failed, switches, steals, wakes, inject_pushes;
     uint64_t io_submitted, io_completed, io_enters, timers_fired, chan_messages;
     uint64_t jobs_forked, jobs_stolen, blocking_calls, blocking_threads_now;
+    uint64_t io_fixed; /* reads and writes that went without pinning memory, see sley_iobuf_alloc */
 } sley_stats;
 
 SLEY_API int  sley_stats_read(const struct sley_runtime *rt, sley_stats *out, size_t out_bytes); /* rt NULL: the current one; fills what both know */

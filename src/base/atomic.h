@@ -38,6 +38,7 @@
 #define sl_add_acq_rel(p, v)     atomic_fetch_add_explicit((p), (v), memory_order_acq_rel)
 #define sl_add_seq_cst(p, v)     atomic_fetch_add_explicit((p), (v), memory_order_seq_cst)
 #define sl_sub_acq_rel(p, v)     atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
+#define sl_and_relaxed(p, v)     atomic_fetch_and_explicit((p), (v), memory_order_relaxed)
 #define sl_and_seq_cst(p, v)     atomic_fetch_and_explicit((p), (v), memory_order_seq_cst)
 #define sl_or_relaxed(p, v)      atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
 #define sl_or_acq_rel(p, v)      atomic_fetch_or_explicit((p), (v), memory_order_acq_rel)

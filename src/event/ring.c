@@ -160,6 +160,7 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     r->cq_tail = (_Atomic(unsigned) *)r->uring.cq.ktail;
     io_uring_ring_dontfork(&r->uring);
     bound_kernel_workers(&r->uring);
+    sl_buffers_ring_begins(r);
     return 0;
 }
 
@@ -169,6 +170,7 @@ void sl_ring_fini(struct sl_ring *r)
         sl_epoll_fini(r);
         return;
     }
+    sl_buffers_ring_ends(r);
     io_uring_queue_exit(&r->uring);
 }
 

@@ -20,6 +20,7 @@
 
 #include "base/limits.h"
 #include "base/lock.h"
+#include "event/buffers.h"
 
 #include <liburing.h>
 #include <stdint.h>
@@ -46,6 +47,9 @@ struct sl_ring {
     int             epoll_fd;    /* < 0: it is an io_uring */
     struct sl_completion *soft;  /* R4: cq_entries of them */
     _Atomic(unsigned) words[5];  /* R4: what the pointers above point to */
+    struct sl_ring *next_ring;   /* of all; this and the next two as in buffers.h */
+    bool            has_slots;   /* it was granted a table of them */
+    _Atomic(uint64_t) slots[SL_BUFFER_SLOTS / 64]; /* those of which it knows the piece */
 };
 
 /* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), lacks what is needed
@@ -75,6 +79,16 @@ static inline struct io_uring_sqe *sl_ring_sqe(struct sl_ring *r)
     for (size_t i = 0; i < sizeof *sqe / sizeof(uint64_t); i++) /* no memset: ThreadSanitizer would take it for a race of two contexts */
         ((volatile uint64_t *)sqe)[i] = 0;
     return sqe;
+}
+
+/* The operation in sqe, IORING_OP_READ or IORING_OP_WRITE, is on memory of this slot: if the ring knows it, make it the one for that. */
+static inline bool sl_ring_use_slot(struct sl_ring *r, struct io_uring_sqe *sqe, unsigned slot)
+{
+    if (!(sl_load_relaxed(&r->slots[slot / 64]) >> slot % 64 & 1)) /* G3 */
+        return false;
+    sqe->opcode = sqe->opcode == IORING_OP_READ ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED;
+    sqe->buf_index = (uint16_t)slot;
+    return true;
 }
 
 static inline void sl_ring_publish(struct sl_ring *r)

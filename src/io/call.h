@@ -47,6 +47,8 @@ enum sl_op_code {
     SL_OP_FADVISE,
     SL_OP_GETDENTS,          /* fd, addr: buffer, len */
     SL_OP_COPY_FILE_RANGE,   /* fd, off: out, fd_in, addr: in, len, flags; as IORING_OP_SPLICE */
+    SL_OP_FLOCK,             /* fd, flags: operation */
+    SL_OP_FCHMOD,            /* fd, len: mode */
     SL_OP_CODES
 };
 
@@ -59,6 +61,17 @@ int sl_call_without_ring(struct sl_call *c, const struct sl_op *op, sley_time de
 
 /* wait.c: wait for one end of the record's poll, which covers `events`. 0: look again; -errno. */
 int sl_call_wait_ready(struct sl_call *c, int fd, unsigned events, sley_time deadline);
+
+/* From here to the end no cancel reaches f, which is the caller: sley_shield_begin, for the room's own use. */
+SL_INLINE void sl_shield_begin(struct sl_fiber *f)
+{
+    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) + 1)); /* own */
+}
+
+SL_INLINE void sl_shield_end(struct sl_fiber *f)
+{
+    sl_store_relaxed(&f->shields, (uint8_t)(sl_load_relaxed(&f->shields) - 1)); /* own */
+}
 
 SL_INLINE bool sl_on_thread(const struct sl_call *c)
 {

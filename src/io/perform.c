@@ -58,6 +58,10 @@ static long perform_once(const struct sl_op *op)
         return sl_sys6(SYS_splice, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
     case SL_OP_COPY_FILE_RANGE:
         return sl_sys6(SYS_copy_file_range, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
+    case SL_OP_FLOCK:
+        return sl_sys6(SYS_flock, fd, flags, 0, 0, 0, 0);
+    case SL_OP_FCHMOD:
+        return sl_sys6(SYS_fchmod, fd, len, 0, 0, 0, 0);
     case SL_OP_GETDENTS:
         return sl_sys6(SYS_getdents64, fd, addr, len, 0, 0, 0);
     default:

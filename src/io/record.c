@@ -130,6 +130,18 @@ void sl_record_hint(struct sl_record *r, unsigned hint)
     sl_store_relaxed(&r->hints, (uint8_t)(keep | hint)); /* hint; one that is lost is learned again */
 }
 
+/* Not over a network, nor by a program (FUSE). What is not known is taken to. */
+static bool keeps_its_locks(uint32_t type)
+{
+    switch (type) {
+    case EXT4_SUPER_MAGIC: case XFS_SUPER_MAGIC: case BTRFS_SUPER_MAGIC: case F2FS_SUPER_MAGIC: case TMPFS_MAGIC: case RAMFS_MAGIC:
+    case OVERLAYFS_SUPER_MAGIC: case ECRYPTFS_SUPER_MAGIC: case MSDOS_SUPER_MAGIC: case SQUASHFS_MAGIC: case PROC_SUPER_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 int sl_record_learn(struct sl_record *r, int fd)
 {
     struct statx sx;
@@ -141,8 +153,15 @@ int sl_record_learn(struct sl_record *r, int fd)
     if (S_ISSOCK(sx.stx_mode)) {
         sl_record_hint(r, SL_FD_SOCKET);
     } else if (S_ISREG(sx.stx_mode) || S_ISBLK(sx.stx_mode) || S_ISDIR(sx.stx_mode)) {
-        if (sl_sys_fstatfs(fd, &fs) == 0 && S_ISREG(sx.stx_mode) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
-            sl_record_hint(r, SL_HINT_MEMORY);
+        rc = sl_sys_fcntl(fd, F_GETFL, 0);
+        if (rc >= 0 && rc & O_DIRECT)
+            sl_record_hint(r, SL_HINT_NO_TRY); /* a try would wait for the disk */
+        if (sl_sys_fstatfs(fd, &fs) == 0) {
+            if (S_ISREG(sx.stx_mode) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+                sl_record_hint(r, SL_HINT_MEMORY);
+            if (keeps_its_locks((uint32_t)fs.f_type))
+                sl_record_hint(r, SL_HINT_LOCAL);
+        }
         sl_record_hint(r, SL_FD_FILE);
     } else {
         sl_record_hint(r, SL_FD_STREAM);

@@ -32,7 +32,8 @@ enum sl_record_hint {
     SL_HINT_KIND     = 7,  /* enum sl_fd_kind */
     SL_HINT_NONBLOCK = 8,  /* O_NONBLOCK is set */
     SL_HINT_MEMORY   = 16, /* a file of a file system in memory: reading and writing never wait */
-    SL_HINT_NO_TRY   = 32  /* RWF_NOWAIT is not supported */
+    SL_HINT_NO_TRY   = 32, /* RWF_NOWAIT is not supported, or O_DIRECT is set */
+    SL_HINT_LOCAL    = 64  /* a file of a file system whose locks this machine keeps itself */
 };
 
 enum sl_fd_kind { SL_FD_UNKNOWN, SL_FD_SOCKET, SL_FD_FILE, SL_FD_STREAM }; /* STREAM: pipe, terminal, eventfd... */

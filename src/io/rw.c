@@ -1,4 +1,5 @@
 /* rw.c - reading and writing through any descriptor. */
+#include "event/buffers.h"
 #include "io/transfer.h"
 
 #include <sley/io.h>
@@ -36,6 +37,8 @@ int sl_transfer_wait_file(struct sl_call *c, uint8_t code, int fd, const struct 
 
     if (sl_on_thread(c))
         return sl_transfer_try(code, fd, v, n, offset, 0);
+    if (n == 1)
+        op.slot = (uint16_t)(sl_buffers_find(v->iov_base, op.len) + 1);
     while ((rc = sl_call_park(c, &op, deadline)) == -EAGAIN)
         if ((rc = sl_transfer_retry(c, fd, code == IORING_OP_READ ? POLLIN : POLLOUT, deadline)) < 0)
             break;

@@ -49,6 +49,7 @@ int sley_stats_read(const sley_runtime *rt, sley_stats *out, size_t out_bytes)
         s.io_completed += sl_load_relaxed(&c->io_completed);
         s.io_enters += sl_load_relaxed(&c->io_enters);
         s.timers_fired += sl_load_relaxed(&c->timers_fired);
+        s.io_fixed += sl_load_relaxed(&c->io_fixed);
         s.chan_messages += sl_load_relaxed(&c->chan_messages);
     }
     s.workers_now = rt->worker_count;

@@ -13,6 +13,7 @@
 
 /* Linux 6.13, include/uapi/asm-generic/mman-common.h; newer than the headers that many distributions build with. */
 #define GUARD_INSTALL 102 /* MADV_GUARD_INSTALL */
+#define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
 
 size_t sl_vm_page_bytes(void)
 {
@@ -40,6 +41,31 @@ int sl_vm_map(void **out, size_t bytes)
     }
     errno = saved;
     return rc;
+}
+
+int sl_vm_reserve(void **out, size_t bytes)
+{
+    int saved = errno;
+    void *at = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    errno = saved;
+    if (at == MAP_FAILED)
+        return -ENOMEM;
+    *out = at;
+    return 0;
+}
+
+int sl_vm_commit(void *at, size_t bytes)
+{
+    int saved = errno, rc = mprotect(at, bytes, PROT_READ | PROT_WRITE);
+
+    if (rc == 0 && madvise(at, bytes, POPULATE_WRITE) < 0 && errno != EINVAL) { /* which an older kernel says; then they come as touched */
+        madvise(at, bytes, MADV_DONTNEED);
+        mprotect(at, bytes, PROT_NONE);
+        rc = -1;
+    }
+    errno = saved;
+    return rc == 0 ? 0 : -ENOMEM;
 }
 
 void sl_vm_unmap(void *at, size_t bytes)

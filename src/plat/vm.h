@@ -11,6 +11,10 @@ size_t sl_vm_page_bytes(void);
 int  sl_vm_map(void **out, size_t bytes);
 void sl_vm_unmap(void *at, size_t bytes);
 
+/* Addresses without memory behind them: 0; -ENOMEM. Then, of a part of them: memory, its pages there and zero: 0; -ENOMEM. */
+int sl_vm_reserve(void **out, size_t bytes);
+int sl_vm_commit(void *at, size_t bytes);
+
 /* Make a touch of these pages a SIGSEGV; what they held is gone. Again: nothing. */
 int sl_vm_guard(void *at, size_t bytes);   /* costs no mapping. 0; -EINVAL: the kernel cannot (before 6.13, or locked memory); -ENOMEM */
 int sl_vm_protect(void *at, size_t bytes); /* costs two mappings: 0; -ENOMEM */

@@ -2,6 +2,7 @@
 #include "sched/fork.h"
 
 #include "ctx/stack.h"
+#include "event/buffers.h"
 
 #include <pthread.h>
 
@@ -15,6 +16,7 @@ static void in_child(void)
     sl_stack_reset_after_fork();
     sl_big_stack_reset_after_fork();
     sl_fiber_reset_after_fork();
+    sl_buffers_reset_after_fork();
     sl_fd_reset_after_fork();
     sl_store_relaxed(&sl_forked, 1); /* one thread */
 }

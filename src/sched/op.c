@@ -79,6 +79,8 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     sqe->len = op->len;
     sqe->rw_flags = (__kernel_rwf_t)op->flags;
     sqe->splice_fd_in = op->fd_in;
+    if (op->slot != 0 && sl_ring_use_slot(&w->ring, sqe, op->slot - 1u))
+        sl_owner_add(&w->counters.io_fixed, 1);
     sqe->user_data = sl_op_user_data(f, sl_load_relaxed(&f->word)); /* own word */
     sl_store_relaxed(&f->op_fd, op->fd);
     sl_store_relaxed(&f->op_ring, w->number); /* visible with WAITING_IO */

@@ -22,6 +22,7 @@ struct sl_op {
     uint32_t len;
     uint32_t flags;   /* the op_flags word of an SQE: rw_flags, msg_flags, open_flags, statx_flags... */
     int32_t  fd_in;   /* of IORING_OP_SPLICE */
+    uint16_t slot;    /* of IORING_OP_READ and IORING_OP_WRITE in memory that the rings know (event/buffers.h): its slot + 1 */
 };
 
 /* Whether the kernel has the operation `code`, and SLEY_DISABLE leaves it; the caller is on a worker. What nobody asks for was asked for

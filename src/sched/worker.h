@@ -24,7 +24,7 @@
 
 struct sl_counters { /* owner adds, anybody reads; see sley_stats */
     _Atomic(uint64_t) started, ended, failed, switches, steals, wakes, io_submitted, io_completed, io_enters, timers_fired,
-        chan_messages;
+        chan_messages, io_fixed;
 };
 
 struct sl_worker {
