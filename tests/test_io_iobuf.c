@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { BYTES = 1 << 20, PAGE = 4096 };
+enum { BYTES = 1 << 18, PAGE = 4096 };
 
 static unsigned char content[BYTES];
 
@@ -317,6 +317,9 @@ static int with_few_addresses(void)
 {
     struct rlimit few = { (rlim_t)8 << 30, (rlim_t)8 << 30 };
 
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    return 77; /* their shadow has more already */
+#endif
     if (setrlimit(RLIMIT_AS, &few) != 0)
         return 77;
     scene.cast = THREADS;

@@ -55,7 +55,7 @@ void *sley_iobuf_alloc(size_t bytes)
     size_t page = sl_vm_page_bytes();
     struct request q = { .bytes = bytes > 0 ? (bytes + page - 1) & ~(page - 1) : page };
 
-    if (q.bytes < bytes)
+    if (q.bytes < bytes || q.bytes > PTRDIFF_MAX)
         return NULL;
     return elsewhere(allocate, &q) == 0 ? q.at : NULL;
 }
