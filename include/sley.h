@@ -12,9 +12,11 @@
 #include <sley/sync.h>
 #include <sley/time.h>
 #include <sley/future.h>
+#include <sley/gen.h>
 #include <sley/io.h>
 #include <sley/fs.h>
 #include <sley/net.h>
+#include <sley/stream.h>
 #include <sley/process.h>
 #include <sley/blocking.h>
 #include <sley/obs.h>

@@ -4,6 +4,7 @@
 
 #include "scenario.h"
 
+#include "plat/feature.h"
 #include "sched/worker.h"
 
 #include <arpa/inet.h>
@@ -14,6 +15,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+
+/* What SLEY_NOW says of a file where the kernel lacks the feature that it takes: `result` where it has it. */
+static inline int now_with(enum sl_feature f, int result) { return sl_feature_may(f) ? result : -EOPNOTSUPP; }
 
 /* --- calls that wait, by actors ------------------------------------------------------------------------------------------------ */
 

@@ -80,7 +80,7 @@ def check_order_tags(sources):
             problem(*where[0], f'order tag [{tag}] is not in src/README.md')
 
 
-files = sorted(p for d in ('src', 'include', 'tests', 'examples', 'bench', 'docs') for p in (ROOT / d).rglob('*')
+files = sorted(p for d in ('src', 'include', 'tests', 'tools', 'examples', 'bench', 'docs') for p in (ROOT / d).rglob('*')
                if p.suffix in ('.c', '.h', '.S', '.py', '.go', '.cpp', '.md', '.html', '.css', '.map', '.build', '.sh'))
 texts = [(p, p.read_text()) for p in files]
 

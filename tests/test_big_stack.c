@@ -432,7 +432,7 @@ static int step_into_the_guard(void *arg)
     struct sl_stack_place place;
 
     (void)arg;
-    if (!sl_stack_find((void *)here(), &place) || !place.stack->is_big)
+    if (!sl_stack_find((void *)here(), &place) || place.stack->use != SL_USE_CALL)
         _exit(3);
     *(uint64_t *)(void *)(place.stack->low - sizeof(uint64_t)) = 1; /* where the canary is */
     return 0;

@@ -3,12 +3,15 @@
 #include "cancel_scenario.h"
 
 #include "io/record.h"
+#include "io/stream.h"
 
 #include <linux/openat2.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 enum { PIPE_BYTES = 4096, MESSAGE_BYTES = 100, ALL_BYTES = 3 * PIPE_BYTES, FILE_BYTES = 8192, CLIENTS_MAX = 80 };
+enum { LINE_BYTES = 3, LONG_BYTES = 2 * SL_STREAM_BYTES + 5 * PIPE_BYTES };
 
 /* What the row that is played works on. The bytes of a stream are the pattern, from 0 on. */
 static struct {
@@ -21,6 +24,8 @@ static struct {
     off_t offset;
     struct rlimit limit;
     struct actor actor;
+    sley_stream *stream, *other; /* on one of the descriptors */
+    int torn;           /* why a long write was cut */
     char path[PATH_MAX]; /* of the FIFO, or of the file */
     unsigned char buf[1 << 17];
 } stage;
@@ -39,6 +44,8 @@ static void close_if_open(int fd)
 
 static void tear_down(void)
 {
+    sley_stream_destroy(stage.stream);
+    sley_stream_destroy(stage.other);
     close_if_open(stage.in);
     close_if_open(stage.out);
     close_if_open(stage.spare);
@@ -428,6 +435,233 @@ static int sendfile_at_position_call(sley_time deadline)
     return sent_from(rc);
 }
 
+/* --- buffered streams, reading: of lines of LINE_BYTES. What has come and was not handed out is in the stream, or behind it ---- */
+
+static void open_reader(void) { stage.stream = sley_stream_create(stage.in); }
+static void set_up_reader_of_sockets(void) { open_sockets(); open_reader(); }
+static void set_up_reader_of_pipe(void) { open_pipe(0); open_reader(); }
+static void set_up_reader_of_terminal(void) { set_up_terminal(); open_reader(); }
+
+static char letter(size_t at) { return (char)(at % LINE_BYTES == LINE_BYTES - 1 ? '\n' : 'a' + at % 23); }
+
+static void put_letters(size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        stage.buf[i] = (unsigned char)letter(stage.put++);
+    EXPECT(write(stage.out, stage.buf, bytes) == (ssize_t)bytes);
+}
+
+static void letter_step(void) { put_letters(1); }
+static void many_letters(void) { put_letters(100 * LINE_BYTES); }
+static void line_step(void) { put_letters(LINE_BYTES); }
+
+static int got_letters(const char *buf, size_t bytes, int rc)
+{
+    size_t n = rc > 0 ? (size_t)rc : 0;
+
+    for (size_t i = 0; i < n; i++)
+        EXPECT(buf[i] == letter(stage.got + i));
+    EXPECT(is_untouched(buf + n, bytes - n));
+    stage.got += n;
+    return rc;
+}
+
+#define READING_STREAM(name, bytes, expression) \
+    static int name(sley_time deadline) \
+    { \
+        char buf[bytes]; \
+        memset(buf, 0xee, sizeof buf); \
+        return got_letters(buf, sizeof buf, expression); \
+    }
+
+READING_STREAM(stream_read_call, 1, sley_stream_read(stage.stream, buf, sizeof buf, deadline))
+READING_STREAM(stream_read_all_call, LINE_BYTES, sley_stream_read_all(stage.stream, buf, sizeof buf, deadline))
+READING_STREAM(stream_read_until_call, 8, sley_stream_read_until(stage.stream, buf, sizeof buf, "\n", 1, deadline))
+
+/* As much as there is: one letter, or two. */
+static int stream_read_large_call(sley_time deadline)
+{
+    static char buf[SL_STREAM_BYTES];
+    int rc;
+
+    memset(buf, 0xee, sizeof buf);
+    rc = got_letters(buf, sizeof buf, sley_stream_read(stage.stream, buf, sizeof buf, deadline));
+    return rc > 0 ? 1 : rc;
+}
+
+static int stream_read_line_call(sley_time deadline)
+{
+    char buf[8];
+    int rc;
+
+    memset(buf, 0xee, sizeof buf);
+    rc = sley_stream_read_line(stage.stream, buf, sizeof buf, deadline);
+    if (rc > 0) {
+        EXPECT(buf[rc] == '\0');
+        buf[rc] = (char)0xee;
+    }
+    return got_letters(buf, sizeof buf, rc);
+}
+
+static int stream_peek_call(sley_time deadline)
+{
+    int rc = sley_stream_peek(stage.stream, LINE_BYTES, deadline);
+    char buf[LINE_BYTES];
+
+    if (rc < 0)
+        return rc;
+    EXPECT(rc >= LINE_BYTES);
+    memcpy(buf, sley_stream_data(stage.stream), sizeof buf);
+    sley_stream_skip(stage.stream, sizeof buf);
+    return got_letters(buf, sizeof buf, LINE_BYTES);
+}
+
+static void letters_check(int rc)
+{
+    static char buf[1000];
+    int n;
+
+    (void)rc;
+    do {
+        memset(buf, 0xee, sizeof buf);
+        n = sley_stream_read(stage.stream, buf, sizeof buf, stage.got < stage.put ? SLEY_FOREVER : SLEY_NOW);
+    } while (got_letters(buf, sizeof buf, n) > 0);
+    EXPECT(n == -ETIMEDOUT && stage.got == stage.put && sl_buffers_held() == 0);
+}
+
+/* --- ... writing: what was taken arrives, in order, and nothing else. Buffer and descriptor are full from the beginning ------- */
+
+static void open_writer(void)
+{
+    fill();
+    stage.stream = sley_stream_create(stage.out);
+    fill_pattern(stage.buf, SL_STREAM_BYTES, stage.put);
+    EXPECT(sley_stream_write(stage.stream, stage.buf, SL_STREAM_BYTES, SLEY_FOREVER) == 0);
+    stage.put += SL_STREAM_BYTES;
+}
+
+static void set_up_writer_of_sockets(void) { open_sockets(); open_writer(); }
+static void set_up_writer_of_pipe(void) { open_pipe(0); open_writer(); }
+
+static int taken(int rc)
+{
+    if (rc == 0)
+        stage.put += MESSAGE_BYTES;
+    return rc;
+}
+
+static int stream_write_call(sley_time deadline)
+{
+    unsigned char buf[MESSAGE_BYTES];
+
+    fill_pattern(buf, sizeof buf, stage.put);
+    return taken(sley_stream_write(stage.stream, buf, sizeof buf, deadline));
+}
+
+static int stream_writev_call(sley_time deadline)
+{
+    unsigned char buf[MESSAGE_BYTES];
+    struct iovec v[2] = { { .iov_base = buf, .iov_len = 1 }, { .iov_base = buf + 1, .iov_len = sizeof buf - 1 } };
+
+    fill_pattern(buf, sizeof buf, stage.put);
+    return taken(sley_stream_writev(stage.stream, v, 2, deadline));
+}
+
+static int stream_flush_call(sley_time deadline) { return sley_stream_flush(stage.stream, deadline); }
+
+static void flush_and_drain(void)
+{
+    while (sley_stream_flush(stage.stream, SLEY_NOW) == -ETIMEDOUT)
+        drain();
+    EXPECT(sley_stream_flush(stage.stream, SLEY_NOW) == 0 && sl_buffers_held() == 0);
+    drain_to_end();
+}
+
+static void writer_check(int rc)
+{
+    (void)rc;
+    flush_and_drain();
+    EXPECT(stage.got == stage.put);
+}
+
+/* Longer than a buffer: `stage.put` stays where it begins. */
+static int stream_write_long_call(sley_time deadline)
+{
+    static unsigned char all[LONG_BYTES];
+    int rc;
+
+    fill_pattern(all, sizeof all, stage.put);
+    rc = sley_stream_write(stage.stream, all, sizeof all, deadline);
+    EXPECT(stage.torn == 0 || rc == -EPIPE);
+    if (stage.torn == 0 && rc < 0 && stage.stream->out.error != 0)
+        stage.torn = rc;
+    return rc == -EPIPE ? stage.torn : rc;
+}
+
+static void write_long_check(int rc)
+{
+    EXPECT(rc >= 0 || (stage.torn == 0) == (sley_stream_write(stage.stream, "", 0, SLEY_NOW) == 0));
+    if (stage.torn == 0)
+        flush_and_drain();
+    else
+        drain_to_end();
+    if (rc == 0)
+        EXPECT(stage.got == stage.put + LONG_BYTES);
+    else if (stage.torn == 0)
+        EXPECT(stage.got == stage.put);
+    else
+        EXPECT(sl_buffers_held() == 0 && stage.got > stage.put && stage.got < stage.put + LONG_BYTES);
+}
+
+/* --- ... copying ------------------------------------------------------------------------------------------------------------ */
+
+static void set_up_stream_copy(void)
+{
+    int fds[2];
+
+    set_up_reader_of_sockets();
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        abort();
+    stage.reader = fds[0];
+    stage.result = fds[1];
+    stage.other = sley_stream_create(stage.result);
+}
+
+static int stream_copy_call(sley_time deadline)
+{
+    char buf[LINE_BYTES + 1];
+    int rc = (int)sley_stream_copy(stage.other, stage.stream, LINE_BYTES, deadline);
+
+    memset(buf, 0xee, sizeof buf);
+    EXPECT(rc <= 0 || read(stage.reader, buf, sizeof buf) == rc);
+    return got_letters(buf, sizeof buf, rc);
+}
+
+static void set_up_copy_to_full_pipe(void)
+{
+    set_up_full_pipe();
+    open_pattern_file(ALL_BYTES, stage.put);
+    stage.stream = sley_stream_create(stage.file);
+    stage.other = sley_stream_create(stage.out);
+}
+
+static int stream_copy_file_call(sley_time deadline)
+{
+    return sent_from((int)sley_stream_copy(stage.other, stage.stream, ALL_BYTES, deadline));
+}
+
+/* What did not go is still to be read. */
+static void copy_file_check(int rc)
+{
+    static unsigned char rest[ALL_BYTES + 1];
+    size_t sent = rc > 0 ? (size_t)rc : 0;
+    int n = sley_stream_read_all(stage.stream, rest, sizeof rest, SLEY_FOREVER);
+
+    EXPECT(n == (int)(ALL_BYTES - sent) && is_pattern(rest, (size_t)n, stage.put));
+    drain_to_end();
+    EXPECT(stage.got == stage.put);
+}
+
 /* --- sley_splice: what came is in the one pipe or in the other, or in the file ------------------------------------------------- */
 
 static void set_up_pipes(void)
@@ -774,6 +1008,21 @@ static void write_file_check(int rc)
     written_check(rc);
 }
 
+static void set_up_reader_of_file(void)
+{
+    set_up_file();
+    stage.stream = sley_stream_create(stage.file);
+}
+
+READING(stream_read_file_call, MESSAGE_BYTES, sley_stream_read(stage.stream, buf, sizeof buf, deadline))
+
+static void stream_read_file_check(int rc)
+{
+    (void)rc;
+    EXPECT(sley_stream_read_all(stage.stream, stage.buf, sizeof stage.buf, SLEY_FOREVER) == (int)(FILE_BYTES - stage.got));
+    EXPECT(is_pattern(stage.buf, FILE_BYTES - stage.got, stage.got));
+}
+
 static int fsync_call(sley_time deadline) { return sley_fsync(stage.file, deadline); }
 static int fdatasync_call(sley_time deadline) { return sley_fdatasync(stage.file, deadline); }
 static int sync_file_range_call(sley_time deadline) { return sley_sync_file_range(stage.file, 0, 0, SYNC_FILE_RANGE_WRITE, deadline); }
@@ -1098,6 +1347,8 @@ static void close_check(int rc)
 
 #define READ_ROW .step = put_step, .check = stream_check, .make_ready = put_many, .tear_down = tear_down
 #define WRITE_ROW .step = drain_step, .check = stream_check, .tear_down = tear_down
+#define READ_STREAM_ROW .step = letter_step, .check = letters_check, .make_ready = many_letters, .tear_down = tear_down
+#define WRITE_STREAM_ROW .step = drain_step, .check = writer_check, .tear_down = tear_down
 #define OPEN_ROW \
     .traits = FIBERS_ONLY | SELDOM, .now = -EOPNOTSUPP, .set_up = set_up_fifo, .step = reader_step, .check = open_check, \
     .tear_down = tear_down
@@ -1140,6 +1391,31 @@ static const struct row rows[] = {
     { "sendfile", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_call, WRITE_ROW },
     { "sendfile nonblocking", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile_nonblocking, .call = sendfile_call, WRITE_ROW },
     { "sendfile at the position", PARTIAL, .done = ALL_BYTES, .set_up = set_up_sendfile, .call = sendfile_at_position_call, WRITE_ROW },
+    { "stream_read socket", .done = 1, .set_up = set_up_reader_of_sockets, .call = stream_read_call, READ_STREAM_ROW },
+    { "stream_read pipe", .done = 1, .set_up = set_up_reader_of_pipe, .call = stream_read_call, READ_STREAM_ROW },
+    { "stream_read large", .done = 1, .set_up = set_up_reader_of_sockets, .call = stream_read_large_call, .step = letter_step,
+      .check = letters_check, .tear_down = tear_down },
+    { "stream_read_all socket", PARTIAL, .done = LINE_BYTES, .set_up = set_up_reader_of_sockets, .call = stream_read_all_call,
+      READ_STREAM_ROW },
+    { "stream_read_all pipe", PARTIAL, .done = LINE_BYTES, .set_up = set_up_reader_of_pipe, .call = stream_read_all_call,
+      READ_STREAM_ROW },
+    { "stream_read_line socket", .done = LINE_BYTES, .set_up = set_up_reader_of_sockets, .call = stream_read_line_call,
+      READ_STREAM_ROW },
+    { "stream_read_line pipe", .done = LINE_BYTES, .set_up = set_up_reader_of_pipe, .call = stream_read_line_call, READ_STREAM_ROW },
+    { "stream_read_line terminal", .done = LINE_BYTES, .set_up = set_up_reader_of_terminal, .call = stream_read_line_call,
+      .step = line_step, .check = letters_check, .tear_down = tear_down },
+    { "stream_read_until", .done = LINE_BYTES, .set_up = set_up_reader_of_sockets, .call = stream_read_until_call, READ_STREAM_ROW },
+    { "stream_peek", .done = LINE_BYTES, .set_up = set_up_reader_of_sockets, .call = stream_peek_call, READ_STREAM_ROW },
+    { "stream_write socket", .set_up = set_up_writer_of_sockets, .call = stream_write_call, WRITE_STREAM_ROW },
+    { "stream_write pipe", .set_up = set_up_writer_of_pipe, .call = stream_write_call, WRITE_STREAM_ROW },
+    { "stream_write longer than a buffer", .set_up = set_up_writer_of_pipe, .call = stream_write_long_call, .step = drain_step,
+      .check = write_long_check, .tear_down = tear_down },
+    { "stream_writev", .set_up = set_up_writer_of_sockets, .call = stream_writev_call, WRITE_STREAM_ROW },
+    { "stream_flush socket", .set_up = set_up_writer_of_sockets, .call = stream_flush_call, WRITE_STREAM_ROW },
+    { "stream_flush pipe", .set_up = set_up_writer_of_pipe, .call = stream_flush_call, WRITE_STREAM_ROW },
+    { "stream_copy", PARTIAL, .done = LINE_BYTES, .set_up = set_up_stream_copy, .call = stream_copy_call, READ_STREAM_ROW },
+    { "stream_copy to a full pipe", PARTIAL, .done = ALL_BYTES, .set_up = set_up_copy_to_full_pipe, .call = stream_copy_file_call,
+      .step = drain_step, .check = copy_file_check, .tear_down = tear_down },
     { "splice", .done = 1, .set_up = set_up_pipes, .call = splice_call, .step = put_step, .check = spliced_check,
       .make_ready = put_many, .tear_down = tear_down },
     { "splice into a file", .done = 1, .now = -EOPNOTSUPP, .set_up = set_up_pipe_and_file, .call = splice_into_file_call,
@@ -1166,6 +1442,8 @@ static const struct row rows[] = {
     { "openat", .call = openat_call, OPEN_ROW },
     { "openat2", .call = openat2_call, OPEN_ROW },
     { "read file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = read_file_call, .check = read_file_check, FILE_ROW },
+    { "stream_read file", FILE_TRAITS, .done = MESSAGE_BYTES, .now = LEFT_OUT, .set_up = set_up_reader_of_file,
+      .call = stream_read_file_call, .check = stream_read_file_check, .tear_down = tear_down },
     { "pread", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pread_call, .check = no_check, FILE_ROW },
     { "write file", FILE_TRAITS, .done = MESSAGE_BYTES, .call = write_file_call, .check = write_file_check, FILE_ROW },
     { "pwrite", FILE_TRAITS, .done = MESSAGE_BYTES, .call = pwrite_call, .check = written_check, FILE_ROW },

@@ -14,7 +14,8 @@ failures = []
 exported = set(re.findall(r'^    (sley_\w+);', (root / 'src/sley.map').read_text(), re.M))
 waiting = set()
 for header in sorted((root / 'include/sley').glob('*.h')):
-    for name, parameters in re.findall(r'^SLEY_API (?:SLEY_MUST_USE )? *int +(sley_\w+)\(([^;]*?)\);', header.read_text(), re.M | re.S):
+    for name, parameters in re.findall(r'^SLEY_API (?:SLEY_MUST_USE )? *int(?:64_t)? +(sley_\w+)\(([^;]*?)\);', header.read_text(),
+                                       re.M | re.S):
         if 'sley_time deadline' in parameters or name in WITHOUT_DEADLINE:
             waiting.add(name)
 

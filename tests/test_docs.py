@@ -10,7 +10,7 @@ import sys
 
 root = pathlib.Path(sys.argv[1])
 cc = sys.argv[2:]
-pages = [root / 'README.md', root / 'CHANGELOG.md', *sorted((root / 'docs').glob('*.md'))]
+pages = [root / 'README.md', root / 'CHANGELOG.md', *sorted((root / 'docs').rglob('*.md'))]
 failures = []
 programs = 0
 

@@ -62,6 +62,7 @@ with tempfile.TemporaryDirectory() as scratch:
 
     symbols = [line.split()[-1] for line in out('nm', '-D', '--defined-only', shared).splitlines() if ' A ' not in line]
     exported = {name.split('@')[0] for name in symbols}
+    exported.remove('sley_thread_here')  # no function; read by the assembly in gen_inline.h
     assert exported == declared(umbrella.parent), sorted(exported ^ declared(umbrella.parent))
     assert all(re.search(r'@@?SLEY_\d+\.\d+$', name) for name in symbols), symbols
 

@@ -21,6 +21,7 @@
 #include "base/limits.h"
 #include "child.h"
 #include "ctx/stack.h"
+#include "plat/feature.h"
 #include "sched/worker.h"
 
 static int return_argument(void *arg)
@@ -173,7 +174,7 @@ static void said_end(void)
 /* What the environment says of these is put back after a test, also one that fails. */
 static const char *const variables[] = {
     "SLEY_WORKERS", "SLEY_BACKEND", "SLEY_PINNING", "SLEY_RING_ENTRIES", "SLEY_BLOCKING_THREADS", "SLEY_STACK", "SLEY_GEN_STACK",
-    "SLEY_DRAIN", "SLEY_CHAOS", "SLEY_LOG", "SLEY_GUARD",
+    "SLEY_DRAIN", "SLEY_CHAOS", "SLEY_LOG", "SLEY_GUARD", "SLEY_DISABLE",
 };
 static char *values[sizeof variables / sizeof *variables];
 
@@ -274,6 +275,9 @@ static void variables_out_of_range_are_refused_by_name(void **state)
         { "SLEY_PINNING", "cpus" }, { "SLEY_PINNING", "1" }, { "SLEY_CHAOS", "yes" }, { "SLEY_CHAOS", "migrate " },
         { "SLEY_LOG", "stdout" }, { "SLEY_LOG", "1" },
         { "SLEY_GUARD", "none" }, { "SLEY_GUARD", "1" },
+        { "SLEY_DISABLE", "all" }, { "SLEY_DISABLE", "io" }, { "SLEY_DISABLE", "rseq2" }, { "SLEY_DISABLE", "Rseq" },
+        { "SLEY_DISABLE", "," }, { "SLEY_DISABLE", "rseq," }, { "SLEY_DISABLE", ",rseq" }, { "SLEY_DISABLE", "rseq,,ext_arg" },
+        { "SLEY_DISABLE", "rseq, ext_arg" }, { "SLEY_DISABLE", "rseq;ext_arg" },
     };
 
     (void)state;
@@ -302,13 +306,65 @@ static void a_very_long_value_is_refused_in_one_line(void **state)
     assert_refused(NULL, -EINVAL, "SLEY_BACKEND");
 }
 
-static void epoll_is_not_there_yet_and_says_so(void **state)
+static void assert_backend(const sley_options *options, const char *begins_with)
+{
+    sley_runtime *rt;
+
+    assert_int_equal(sley_runtime_create(&rt, options), 0);
+    if (strncmp(sley_runtime_backend(rt), begins_with, strlen(begins_with)) != 0)
+        fail_msg("%s, not %s", sley_runtime_backend(rt), begins_with);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    sley_runtime_destroy(rt);
+}
+
+static void the_backend_is_the_one_asked_for_and_the_option_counts(void **state)
 {
     (void)state;
-    assert_refused(&(sley_options){ .backend = SLEY_BACKEND_EPOLL }, -EOPNOTSUPP, "SLEY_BACKEND=epoll");
+    assert_backend(NULL, "io_uring: ");
+    assert_backend(&(sley_options){ .backend = SLEY_BACKEND_EPOLL }, "epoll: ");
     setenv("SLEY_BACKEND", "epoll", 1);
-    assert_refused(NULL, -EOPNOTSUPP, "SLEY_BACKEND=epoll");
-    assert_int_equal(sley_run(&(sley_options){ .backend = SLEY_BACKEND_URING }, return_argument, (void *)3), 3); /* the option counts */
+    assert_backend(NULL, "epoll: ");
+    assert_backend(&(sley_options){ .backend = SLEY_BACKEND_URING }, "io_uring: ");
+    setenv("SLEY_BACKEND", "auto", 1);
+    assert_backend(NULL, "io_uring: ");
+}
+
+static void features_are_switched_off_for_the_runtimes_made_meanwhile(void **state)
+{
+    (void)state;
+    unsetenv("SLEY_BACKEND");
+    setenv("SLEY_DISABLE", "sync_cancel,coop_taskrun", 1);
+    assert_backend(NULL, "io_uring: 256 submissions, 4096 completions a worker, task work that interrupts");
+    assert_false(sl_feature_allowed(SL_FEATURE_SYNC_CANCEL));
+    setenv("SLEY_DISABLE", "io_uring", 1);
+    assert_backend(NULL, "epoll: io_uring switched off (SLEY_DISABLE)");
+    assert_refused(&(sley_options){ .backend = SLEY_BACKEND_URING }, -ENOSYS, "SLEY_DISABLE");
+    setenv("SLEY_DISABLE", "ext_arg", 1);
+    assert_backend(NULL, "epoll: io_uring without ext_arg (SLEY_DISABLE)");
+    setenv("SLEY_DISABLE", "", 1);
+    assert_backend(NULL, "io_uring: ");
+    assert_true(sl_feature_allowed(SL_FEATURE_SYNC_CANCEL));
+}
+
+/* Others may already rely on it; a process that begins with the variable is a run of the suite 'disable'. */
+static void membarrier_cannot_be_switched_off_later(void **state)
+{
+    (void)state;
+    if (!sl_feature_allowed(SL_FEATURE_MEMBARRIER))
+        skip();
+    setenv("SLEY_DISABLE", "rseq,membarrier", 1);
+    assert_refused(NULL, -EINVAL, "SLEY_DISABLE");
+    assert_true(sl_feature_allowed(SL_FEATURE_RSEQ));
+}
+
+static void a_wrong_feature_is_told_the_right_ones(void **state)
+{
+    (void)state;
+    setenv("SLEY_DISABLE", "io_uring,warp_drive", 1);
+    assert_refused(NULL, -EINVAL, "SLEY_DISABLE");
+    for (int f = 0; f < SL_FEATURES; f++)
+        assert_non_null(strstr(said.text, sl_feature_infos[f].name));
+    assert_true(sl_feature_allowed(SL_FEATURE_IO_URING));
 }
 
 static uint64_t workers_of(const sley_options *options)
@@ -794,6 +850,13 @@ static int with_few_descriptors(void)
     return descriptors() == before ? n - 1 : 1;
 }
 
+static void to_stderr(void *ctx, const char *line)
+{
+    (void)ctx;
+    fprintf(stderr, "%s\n", line);
+}
+
+/* As the profiles of containers do. What insists on it gets a line, everybody else an epoll. */
 static int refuse_io_uring(void)
 {
     struct sock_filter filter[] = {
@@ -808,7 +871,9 @@ static int refuse_io_uring(void)
         perror("seccomp");
         return 99;
     }
-    return sley_run(NULL, return_argument, NULL) == -EPERM ? 42 : 1;
+    if (sley_run(&(sley_options){ .backend = SLEY_BACKEND_URING }, return_argument, NULL) != -EPERM)
+        return 1;
+    return sley_run(&(sley_options){ .on_log = to_stderr }, return_argument, (void *)42);
 }
 
 static int without_threads(void)
@@ -915,13 +980,14 @@ static void few_descriptors_are_one_clear_line_and_leave_none_open(void **state)
     assert_said(&child, "RLIMIT_NOFILE");
 }
 
-static void io_uring_forbidden_is_one_clear_line(void **state)
+static void io_uring_forbidden_is_one_clear_line_or_an_epoll_that_says_why(void **state)
 {
     (void)state;
-    assert_int_equal(code_of("seccomp"), 42);
-    assert_int_equal(lines_of(child.said), 1);
-    assert_said(&child, "io_uring");
-    assert_said(&child, "EPERM");
+    if (code_of("seccomp") != 42)
+        fail_msg("said: %s", child.said);
+    assert_int_equal(lines_of(child.said), 3); /* refused; started; stopped */
+    assert_said(&child, "io_uring is refused (EPERM)");
+    assert_said(&child, "workers, epoll: io_uring refused (EPERM)");
 }
 
 static void no_threads_is_an_error_that_gives_everything_back(void **state)
@@ -954,7 +1020,10 @@ int main(int argc, char **argv)
         WITH_ENVIRONMENT(variables_out_of_range_are_refused_by_name),
         WITH_ENVIRONMENT(a_value_of_several_lines_is_refused_in_one),
         WITH_ENVIRONMENT(a_very_long_value_is_refused_in_one_line),
-        WITH_ENVIRONMENT(epoll_is_not_there_yet_and_says_so),
+        WITH_ENVIRONMENT(the_backend_is_the_one_asked_for_and_the_option_counts),
+        WITH_ENVIRONMENT(features_are_switched_off_for_the_runtimes_made_meanwhile),
+        WITH_ENVIRONMENT(membarrier_cannot_be_switched_off_later),
+        WITH_ENVIRONMENT(a_wrong_feature_is_told_the_right_ones),
         WITH_ENVIRONMENT(good_values_are_kept_to_and_an_option_beats_its_variable),
         WITH_ENVIRONMENT(the_log_goes_to_stderr_on_request_and_names_the_runtime),
         cmocka_unit_test(more_workers_than_processors_run),
@@ -966,7 +1035,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(little_address_space_refuses_fibers_and_loses_none),
         cmocka_unit_test(little_locked_memory_gives_smaller_rings_or_one_clear_line),
         cmocka_unit_test(few_descriptors_are_one_clear_line_and_leave_none_open),
-        cmocka_unit_test(io_uring_forbidden_is_one_clear_line),
+        cmocka_unit_test(io_uring_forbidden_is_one_clear_line_or_an_epoll_that_says_why),
         cmocka_unit_test(no_threads_is_an_error_that_gives_everything_back),
         cmocka_unit_test(a_stack_overflow_is_reported_by_name_and_ends_the_process),
     };

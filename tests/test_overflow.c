@@ -121,6 +121,7 @@ enum place { ON_STACK, ON_STACK_NAMELESS, ON_STACK_OF_NOBODY, AFTER_THE_POOL, ON
 static _Noreturn void be_the_child(void (*act)(void *), enum before before, enum place place)
 {
     struct sl_stack_cache cache = { .count = 0 };
+    struct sl_context *nobodys = NULL;
     struct sigaction earlier = { .sa_handler = SIG_DFL };
     void *altstack;
 
@@ -160,7 +161,7 @@ static _Noreturn void be_the_child(void (*act)(void *), enum before before, enum
         big->fn = big_entry;
         big->fiber = place == ON_BIG_OF_NOBODY ? NULL : (struct sl_fiber *)&context;
         if (place != AFTER_BIG)
-            sl_context_call(NULL, big->low, big->top, act, NULL);
+            sl_context_call(&nobodys, big->low, big->top, act, NULL);
         place_after = big->low - 1;
         sl_stack_unmap_big(big);
         act(NULL);

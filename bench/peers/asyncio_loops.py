@@ -92,4 +92,5 @@ def main():
             asyncio.run(run(name, params, n, sample))
 
 
-main()
+if __name__ == '__main__':
+    main()

@@ -1,10 +1,8 @@
 /* conn.c - one connection: a fiber that reads requests and has them answered until somebody ends it.
  *
- * Bytes live in `small`, on the fiber's stack, and move to a buffer of the pool when a request does not fit. While the client has asked
- * for nothing the fiber holds no other memory.
- *
- *   [ in + start, in + parsed )   belongs to the request that is being read
- *   [ in + parsed, in + end )     not yet looked at; empty whenever more is read from the client
+ * A request is read where the stream has it: `parsed` of `have` bytes were looked at, all of them whenever more is waited for. It leaves
+ * the stream once it has been answered. While the client has asked for nothing the fiber holds no memory but its stack and an empty
+ * stream.
  *
  * Stopping. A connection says idle, then looks at stopping; the server sets stopping, then looks at idle. Both are sequentially
  * consistent, so at least one sees the other, and no connection waits for a request that nobody will answer. */
@@ -12,7 +10,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct conn {
@@ -20,19 +17,15 @@ struct conn {
     atomic_bool idle;         /* waits for the first byte of a request */
     struct answers answers;
     struct parse parse;
-    char *in;
-    size_t in_bytes_max, start, parsed, end;
-    size_t body;              /* where the body of the request begins; 0: its headers are not complete */
+    sley_stream *in;
+    size_t parsed, have;      /* of the request that is being read, and perhaps of the next ones */
     sley_time deadline;       /* of the headers, or of the body; 0: nobody has waited for them yet */
-    char small[IN_SMALL_BYTES];
 };
 
 static pthread_mutex_t registry_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct conn *registry;
 static sley_waitgroup all;    /* one each connection, from conn_begin on */
 static sley_event ended;      /* set whenever one has */
-
-static struct pool larges = { .bytes = IN_LARGE_BYTES };
 
 static void enlist(struct conn *c)
 {
@@ -107,50 +100,12 @@ int conn_wait_room(long max)
     return rc;
 }
 
-void conn_fini(void)
-{
-    pool_empty(&larges);
-}
-
 /* --- reading --------------------------------------------------------------------------------------------------------------------- */
 
-static void use_small(struct conn *c)
-{
-    if (c->in != c->small)
-        pool_give(&larges, c->in);
-    c->in = c->small;
-    c->in_bytes_max = sizeof c->small;
-}
-
-/* Room for more bytes of this request; all that is here has been parsed. 0, or the status with which it is refused. */
-static int make_room(struct conn *c)
-{
-    if (c->body > 0)
-        c->end = c->parsed = c->body; /* nobody wants the body itself */
-    if (c->start > 0) {
-        memmove(c->in, c->in + c->start, c->end - c->start);
-        c->end -= c->start;
-        c->parsed -= c->start;
-        c->body -= c->body > 0 ? c->start : 0;
-        c->start = 0;
-    }
-    if (c->end == 0) {
-        use_small(c);
-    } else if (c->end == c->in_bytes_max) {
-        char *large = c->in == c->small ? pool_take(&larges) : NULL;
-        if (large == NULL)
-            return c->in == c->small ? 503 : c->parse.request.headers == 0 ? 414 : 431;
-        memcpy(large, c->in, c->end);
-        c->in = large;
-        c->in_bytes_max = IN_LARGE_BYTES;
-    }
-    return 0;
-}
-
-/* Bytes read, 0 at the end, -errno; -ETIMEDOUT: the client was too slow. */
+/* 1: there is more; 0: the end; -errno; -ETIMEDOUT: the client was too slow. */
 static int read_more(struct conn *c)
 {
-    bool idle = c->end == 0;
+    bool idle = c->have == 0;
     int n;
 
     if (idle)
@@ -160,11 +115,12 @@ static int read_more(struct conn *c)
     atomic_store(&c->idle, idle);
     if (idle && atomic_load(&server.stopping))
         return 0;
-    n = sley_recv(c->answers.fd, c->in + c->end, c->in_bytes_max - c->end, 0, idle ? sley_after(server.idle_ns) : c->deadline);
+    n = sley_stream_peek(c->in, c->have + 1, idle ? sley_after(server.idle_ns) : c->deadline);
     atomic_store_explicit(&c->idle, false, memory_order_relaxed);
-    if (n > 0)
-        c->end += n;
-    return n;
+    if (n < 0 || (size_t)n == c->have)
+        return n < 0 ? n : 0;
+    c->have = n;
+    return 1;
 }
 
 /* --- requests -------------------------------------------------------------------------------------------------------------------- */
@@ -173,25 +129,27 @@ static int read_more(struct conn *c)
 static int advance(struct conn *c)
 {
     struct request *r = &c->parse.request;
+    const char *base = sley_stream_data(c->in);
+    bool had_headers = r->headers_done;
     int rc = 0;
 
-    c->parsed += parse_feed(&c->parse, c->in + c->start, c->parsed - c->start, c->end - c->parsed);
-    if (r->headers_done && c->body == 0) {
-        c->body = c->parsed;
+    c->parsed += parse_feed(&c->parse, base, c->parsed, c->have - c->parsed);
+    if (r->headers_done && !had_headers) {
         c->deadline = 0;
         if (r->expects_continue && r->status == 0)
             rc = respond_continue(&c->answers);
     }
     if (rc == 0 && (r->done || r->status != 0))
-        rc = respond(&c->answers, r, c->in + c->start);
+        rc = respond(&c->answers, r, base);
     return rc;
 }
 
 static void next_request(struct conn *c)
 {
     parse_next(&c->parse);
-    c->start = c->parsed;
-    c->body = 0;
+    sley_stream_skip(c->in, c->parsed);
+    c->have -= c->parsed;
+    c->parsed = 0;
     c->deadline = 0;
 }
 
@@ -199,11 +157,13 @@ static void next_request(struct conn *c)
 static void linger(struct conn *c)
 {
     sley_time deadline = sley_after(LINGER_NS);
-    size_t left = LINGER_BYTES_MAX;
-    int n = shutdown(c->answers.fd, SHUT_WR);
+    int left = LINGER_BYTES_MAX, n = shutdown(c->answers.fd, SHUT_WR);
 
-    while (n >= 0 && left > 0 && (n = sley_recv(c->answers.fd, c->in, c->in_bytes_max, 0, deadline)) > 0)
-        left -= (size_t)n < left ? (size_t)n : left;
+    sley_stream_skip(c->in, c->have);
+    while (n >= 0 && left > 0 && (n = sley_stream_peek(c->in, 1, deadline)) > 0) {
+        sley_stream_skip(c->in, n);
+        left -= n;
+    }
 }
 
 static void serve(struct conn *c)
@@ -212,7 +172,7 @@ static void serve(struct conn *c)
     int rc = 0, n, status;
 
     for (;;) {
-        while (rc == 0 && c->parsed < c->end && !r->done && r->status == 0)
+        while (rc == 0 && c->parsed < c->have && !r->done && r->status == 0)
             rc = advance(c);
         if (rc == 0 && r->done && r->keep_alive) {
             next_request(c);
@@ -222,19 +182,19 @@ static void serve(struct conn *c)
             break;
         if ((rc = respond_flush(&c->answers, 0)) < 0)
             break;
-        status = make_room(c);
+        status = r->headers_done || c->have < HEAD_IN_BYTES_MAX ? 0 : r->headers == 0 ? 414 : 431;
         n = status == 0 ? read_more(c) : 0;
-        if (n == -ETIMEDOUT && c->end > 0)
+        if (n == -ETIMEDOUT && c->have > 0)
             status = 408;
         if (status != 0) {
             r->status = status;
-            rc = respond(&c->answers, r, c->in + c->start);
+            rc = respond(&c->answers, r, sley_stream_data(c->in));
             break;
         }
         if (n <= 0)
             return; /* the client's end, or a connection that is lost */
     }
-    if (respond_flush(&c->answers, 0) == 0 && rc == 0 && (!r->done || c->parsed < c->end || atomic_load(&server.stopping)))
+    if (respond_flush(&c->answers, 0) == 0 && rc == 0 && (!r->done || c->parsed < c->have || atomic_load(&server.stopping)))
         linger(c);
 }
 
@@ -257,14 +217,15 @@ static void name_client(const struct accepted *from, char name[INET6_ADDRSTRLEN]
 int conn_run(void *arg)
 {
     const struct accepted *accepted = arg;
-    struct conn c = { .idle = false, .answers = { .fd = accepted->fd }, .in = c.small, .in_bytes_max = sizeof c.small };
+    struct conn c = { .idle = false, .answers = { .fd = accepted->fd }, .in = sley_stream_create(accepted->fd) };
 
     name_client(accepted, c.answers.client);
     parse_init(&c.parse);
     enlist(&c);
-    serve(&c);
+    if (c.in != NULL)
+        serve(&c);
     delist(&c);
-    use_small(&c);
+    sley_stream_destroy(c.in);
     sley_close(c.answers.fd);
     conn_end();
     return 0; /* what went wrong is this client's affair */

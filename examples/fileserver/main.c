@@ -227,7 +227,6 @@ int main(int argc, char **argv)
     if (server.root >= 0)
         sley_close(server.root);
     respond_fini();
-    conn_fini();
     if (rc < 0)
         return complain("ended", rc) != 0;
     printf("drained: %llu requests, %llu connections, %llu log lines dropped\n", atomic_load(&server.requests),

@@ -18,6 +18,8 @@ static int extend(struct parse *p, struct slice *s, const char *at, size_t bytes
 {
     size_t offset = at - p->base;
 
+    if (offset + bytes > HEAD_IN_BYTES_MAX)
+        return refuse(p, 431);
     if (s->at == 0)
         *s = (struct slice){ offset, 0 };
     else if (offset != (size_t)s->at + s->bytes)
@@ -74,6 +76,8 @@ static int on_header_field(http_parser *parser, const char *at, size_t bytes)
     struct parse *p = parser->data;
     struct request *r = &p->request;
 
+    if (r->headers_done)
+        return 0; /* behind a body: says nothing that matters here */
     if (r->value.at != 0 && end_header(p) != 0)
         return 1;
     if (r->field.at == 0 && ++r->headers > HEADERS_MAX)
@@ -85,7 +89,7 @@ static int on_header_value(http_parser *parser, const char *at, size_t bytes)
 {
     struct parse *p = parser->data;
 
-    return extend(p, &p->request.value, at, bytes);
+    return p->request.headers_done ? 0 : extend(p, &p->request.value, at, bytes);
 }
 
 static int on_headers_complete(http_parser *parser)

@@ -22,11 +22,10 @@
 /* --- bounds, in one place ------------------------------------------------------------------------------------------------------- */
 
 enum {
-    IN_SMALL_BYTES = 1536,      /* on the fiber's stack, so that all an idle connection needs is there in a page or two */
-    IN_LARGE_BYTES = 16384,     /* a request's line and headers at most; 414 or 431 beyond */
+    HEAD_IN_BYTES_MAX = 16384,  /* a request's line and headers; 414 or 431 beyond */
     TARGET_BYTES_MAX = 4096,    /* 414 */
     HEADERS_MAX = 100,          /* 431 */
-    BODY_BYTES_MAX = 65536,     /* read and dropped; 413 beyond */
+    BODY_BYTES_MAX = 16384,     /* read, and of no use; 413 beyond */
     OUT_BYTES = 32768,          /* answers that go in one send */
     HEAD_BYTES_MAX = 1024,      /* status line and headers of an answer, but for a redirect's Location */
     READ_BYTES_MAX = 16384,     /* a file up to here is read behind its header; a larger one goes by sendfile */
@@ -221,7 +220,6 @@ void conn_stop_idle(void);                /* end connections that wait for a req
 void conn_stop_all(void);                 /* end all */
 int conn_wait_none(sley_time deadline);   /* until there is none */
 int conn_wait_room(long max);             /* until there are fewer than max; of one fiber */
-void conn_fini(void);
 
 int stats_run(void *arg);                 /* fiber; ends with the server */
 

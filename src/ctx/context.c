@@ -162,16 +162,16 @@ static void stand_for(struct sl_context *of, const struct sl_context *as)
     (void)as;
 }
 
-void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *fn, void *arg)
+void sl_context_call(struct sl_context *const *of, void *low, void *top, sl_arrive_fn *fn, void *arg)
 {
     struct call c = { .fn = fn, .arg = arg };
     struct sl_context before = { 0 };
 
     sl_context_of_thread(&c.here); /* whosever stack it is */
     sl_context_make(&c.there, low, top, call_entry, &c);
-    if (of != NULL)
-        before = *of;
-    stand_for(of, &c.there);
+    if (*of != NULL)
+        before = **of;
+    stand_for(*of, &c.there);
     sl_tsan_release(&c);
 #if defined(SL_ASAN) || defined(SL_TSAN)
     sl_context_switch_sanitized(&c.here, &c.there, NULL, NULL, 0);
@@ -179,6 +179,52 @@ void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *
     sl_ctx_swap(&c.here.sp, c.there.sp, NULL, NULL);
 #endif
     sl_tsan_acquire(&c);
-    stand_for(of, &before);
+    stand_for(*of, &before);
     sl_context_fini(&c.there);
 }
+
+/* --- turns ------------------------------------------------------------------------------------------------------------------------- */
+
+void sl_turns_make(void **sp, struct sl_turns *t, void *low, void *top, void (*entry)(void *), void *arg)
+{
+    struct sl_context body;
+
+    sl_context_make(&body, low, top, entry, arg);
+    *sp = body.sp;
+    (void)t;
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    t->body = body;
+#endif
+}
+
+void sl_turns_fini(struct sl_turns *t)
+{
+    (void)t;
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_context_fini(&t->body);
+#endif
+}
+
+#if defined(SL_ASAN) || defined(SL_TSAN)
+void sl_turn_to_body_sanitized(struct sl_turns *t, struct sl_context *of)
+{
+    t->of = of;
+    if (of != NULL)
+        t->before = *of;
+    stand_for(of, &t->body);
+    sl_context_of_thread(&t->consumer); /* whosever stack it is; its bounds are learned on arrival */
+    sl_tsan_release(t);
+    sl_context_switch_sanitized(&t->consumer, &t->body, NULL, NULL, 0);
+    sl_tsan_acquire(t);
+}
+
+/* What the sanitizers know of the consumer's stack stands in `of` again before the consumer goes on. */
+void sl_turn_to_consumer_sanitized(struct sl_turns *t, int dying)
+{
+    sl_context_of_thread(&t->body); /* it may be on a larger stack by now, or no longer */
+    stand_for(t->of, &t->before);
+    sl_tsan_release(t);
+    sl_context_switch_sanitized(&t->body, &t->consumer, NULL, NULL, dying);
+    sl_tsan_acquire(t);
+}
+#endif

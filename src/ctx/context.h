@@ -12,6 +12,8 @@
 
 #include "base/atomic.h"
 
+#include <sley/base.h>
+
 struct sl_context {
     void *sp;
     int   saved_errno;
@@ -33,9 +35,54 @@ void sl_ctx_swap(void **from_sp, void *to_sp, sl_arrive_fn *fn, void *arg);
 void sl_context_make(struct sl_context *c, void *low, void *top, void (*entry)(void *), void *arg);
 
 /* Call fn(arg) on the stack from `low` to `top`. It is the same line of execution that goes on there, so errno stays, and what saves it
- * meanwhile saves it to the same context as ever: `of`, NULL if nothing does; in sanitizer builds that stands for the other stack until
- * the call returns. */
-void sl_context_call(struct sl_context *of, void *low, void *top, sl_arrive_fn *fn, void *arg);
+ * meanwhile saves it to the same context as ever: *of, NULL if nothing does; in sanitizer builds that stands for the other stack until
+ * the call returns. It may be another one by then, in a generator that was handed over: fn says so in *of. */
+void sl_context_call(struct sl_context *const *of, void *low, void *top, sl_arrive_fn *fn, void *arg);
+
+/* Two sides that take turns, each on its own stack, as a generator's body and its consumer do: one line of execution, so errno stays.
+ * *sp is the stack pointer of the side that does not run, first that of the body, as sl_turns_make prepares it. `of` as above: it stands
+ * for the body's stack while the body runs. Programs make the same switch by themselves, sley/gen_inline.h. */
+struct sl_turns {
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    struct sl_context body, consumer, before;
+    struct sl_context *of;
+#else
+    char none;
+#endif
+};
+
+SLEY_API void sley_gen_switch(void **sp);
+
+void sl_turns_make(void **sp, struct sl_turns *t, void *low, void *top, void (*entry)(void *), void *arg);
+void sl_turns_fini(struct sl_turns *t); /* the body has ended, or will not be entered again */
+
+#if defined(SL_ASAN) || defined(SL_TSAN)
+void sl_turn_to_body_sanitized(struct sl_turns *t, struct sl_context *of);
+void sl_turn_to_consumer_sanitized(struct sl_turns *t, int dying);
+#endif
+
+static inline void sl_turn_to_body(void **sp, struct sl_turns *t, struct sl_context *of)
+{
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_turn_to_body_sanitized(t, of);
+#else
+    (void)t;
+    (void)of;
+    sley_gen_switch(sp);
+#endif
+}
+
+/* dying: 1: the body's last turn; it does not return. */
+static inline void sl_turn_to_consumer(void **sp, struct sl_turns *t, int dying)
+{
+#if defined(SL_ASAN) || defined(SL_TSAN)
+    sl_turn_to_consumer_sanitized(t, dying);
+#else
+    (void)t;
+    (void)dying;
+    sley_gen_switch(sp);
+#endif
+}
 
 /* The context of the calling thread's own stack. */
 void sl_context_of_thread(struct sl_context *c);

@@ -61,24 +61,29 @@ static void put_fiber(struct line *l, const struct sl_stack *own)
 
 void sl_overflow_print(const struct sl_stack *s, size_t stack_bytes, size_t guard_bytes)
 {
+    static const char *const remedies[] = {
+        [SL_USE_FIBER] = "; set SLEY_STACK or options.stack_bytes to a larger power of two\n",
+        [SL_USE_CALL] = "; call it with more stack_bytes\n",
+        [SL_USE_GEN] = "; set SLEY_GEN_STACK or options.gen_stack_bytes to a larger power of two\n",
+    };
     struct line l = { .used = 0 };
 
     put_text(&l, "sley: stack overflow in ");
-    if (!s->is_big) {
+    if (s->use == SL_USE_FIBER) {
         put_fiber(&l, s);
     } else {
         if (s->owner != NULL)
             put_fiber(&l, s->owner);
         else
             put_text(&l, "a plain thread");
-        put_text(&l, ", sley_on_big_stack of function 0x");
+        put_text(&l, s->use == SL_USE_GEN ? ", generator of function 0x" : ", sley_on_big_stack of function 0x");
         put_number(&l, (uintptr_t)s->fn, 16);
     }
     put_text(&l, ", ");
     put_number(&l, stack_bytes, 10);
     put_text(&l, " bytes with a guard of ");
     put_number(&l, guard_bytes, 10);
-    put_text(&l, s->is_big ? "; call it with more stack_bytes\n" : "; set SLEY_STACK or options.stack_bytes to a larger power of two\n");
+    put_text(&l, remedies[s->use]);
     if (write(STDERR_FILENO, l.text, l.used) < 0)
         return; /* nobody reads it */
 }

@@ -602,7 +602,7 @@ struct sl_stack *sl_stack_map_big(size_t bytes)
     }
     s = descriptor(base, all);
     s->guard = guard_big(base, guard_bytes);
-    s->is_big = 1;
+    s->use = SL_USE_CALL;
     s->mapping = r;
     s->low = (char *)base + guard_bytes;
     s->top = (char *)s;

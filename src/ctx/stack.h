@@ -14,6 +14,7 @@
 #include <sley/base.h>
 
 struct sl_fiber;
+struct sley_gen;
 
 struct sl_local { /* one value of a fiber or thread; sched/local.c */
     void    *value;
@@ -28,8 +29,13 @@ struct sl_locals {
 
 struct sl_slab;
 
+enum sl_stack_use { SL_USE_FIBER, SL_USE_CALL, SL_USE_GEN };
+
 struct sl_stack {
-    struct sl_stack *next;  /* in a cache or the depot */
+    union {
+        struct sl_stack *next; /* in a cache or the depot */
+        struct sley_gen *gens; /* of the fiber whose stack it is: those that its end closes, see sched/gens.h */
+    };
     struct sl_fiber *fiber; /* whose stack it is now; NULL: free. Hint for the overflow report */
     sley_fn         *fn;    /* that fiber's function, for the overflow report */
     char            *low;   /* lowest usable byte; the guard is below */
@@ -37,7 +43,7 @@ struct sl_stack {
     char            *top;   /* where the fiber's frames begin: below this descriptor, coloured, 16-byte aligned */
     unsigned         valgrind_id;
     uint16_t         guard;  /* enum sl_stack_guard */
-    uint16_t         is_big; /* sl_stack_map_big has made it */
+    uint16_t         use;    /* enum sl_stack_use: what runs on it, a fiber, a call of sley_on_big_stack, a generator; for the report */
     uint64_t         number; /* that fiber's number, for the overflow report */
     _Atomic(uint64_t) name[SL_NAME_BYTES / 8]; /* of the fiber; with its NUL. Words, because sley_dump reads it from outside */
     struct sl_locals  locals; /* the fiber's own; empty while the stack is free */
@@ -45,7 +51,7 @@ struct sl_stack {
     unsigned char    copy[SL_COPY_INLINE_BYTES]; /* the fiber's argument, if it was copied */
     union {
         struct sl_stack *batch_next; /* private: of the first stack of a batch in the depot: the next batch */
-        struct sl_stack *owner;      /* of a big one: the own stack of the fiber that runs on it; NULL: a plain thread does */
+        struct sl_stack *owner;      /* of a call or generator: the own stack of the fiber that runs on it; NULL: a plain thread does */
     };
     union {
         struct {

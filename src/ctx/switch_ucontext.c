@@ -48,3 +48,8 @@ void *sl_ctx_make(void *low, void *top, void (*entry)(void *), void *arg)
     makecontext(&f->uc, (void (*)(void))begin, 2, (unsigned)((uintptr_t)f >> 32), (unsigned)(uintptr_t)f);
     return f;
 }
+
+void sley_gen_switch(void **sp)
+{
+    sl_ctx_swap(sp, *sp, NULL, NULL);
+}

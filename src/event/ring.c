@@ -2,6 +2,7 @@
 #include "event/ring.h"
 #include "event/uring_abi.h"
 #include "plat/cpu.h"
+#include "plat/feature.h"
 #include "plat/valgrind.h"
 
 #include <errno.h>
@@ -16,11 +17,38 @@
 #define VALGRIND_WAIT_NS INT64_C(200000)
 #define REFUSED_WAIT_NS INT64_C(1000000) /* the longest sleep with submissions that the kernel did not take */
 
+#define COOP (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
+
 /* Flag sets from best to plainest; a kernel that does not know one says EINVAL. */
-static const unsigned flag_sets[] = {
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, /* 5.19 */
-    IORING_SETUP_SUBMIT_ALL,                                                         /* 5.18 */
-    0
+static const unsigned flag_sets[] = { COOP | IORING_SETUP_SUBMIT_ALL, IORING_SETUP_SUBMIT_ALL, 0 };
+
+/* What no use of a ring does without: completions are not lost when their queue is full, offset -1 is the file's position, what waits for
+ * readiness needs no thread, polls have all events, a sleep has a deadline. The last is the youngest, Linux 5.11. */
+#define NEEDED_FEATURES (IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS | IORING_FEAT_FAST_POLL | IORING_FEAT_POLL_32BITS | \
+                         IORING_FEAT_EXT_ARG)
+
+/* The operations that nobody asks for before they are handed over. */
+static const uint8_t needed_ops[] = {
+    IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_POLL_ADD, IORING_OP_SENDMSG, IORING_OP_RECVMSG, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
+    IORING_OP_CONNECT, IORING_OP_READ, IORING_OP_WRITE, IORING_OP_SEND, IORING_OP_RECV,
+};
+
+/* Those of which callers ask whether the ring knows them (sl_ring_knows). */
+static const struct { uint8_t code, feature; } optional_ops[] = {
+    { IORING_OP_FSYNC, SL_FEATURE_OP_FSYNC },
+    { IORING_OP_OPENAT, SL_FEATURE_OP_OPENAT },
+    { IORING_OP_STATX, SL_FEATURE_OP_STATX },
+    { IORING_OP_OPENAT2, SL_FEATURE_OP_OPENAT2 },
+    { IORING_OP_RENAMEAT, SL_FEATURE_OP_RENAMEAT },
+    { IORING_OP_UNLINKAT, SL_FEATURE_OP_UNLINKAT },
+    { IORING_OP_MKDIRAT, SL_FEATURE_OP_MKDIRAT },
+    { IORING_OP_SYMLINKAT, SL_FEATURE_OP_SYMLINKAT },
+    { IORING_OP_LINKAT, SL_FEATURE_OP_LINKAT },
+    { IORING_OP_SPLICE, SL_FEATURE_OP_SPLICE },
+    { IORING_OP_SYNC_FILE_RANGE, SL_FEATURE_OP_SYNC_FILE_RANGE },
+    { IORING_OP_FALLOCATE, SL_FEATURE_OP_FALLOCATE },
+    { IORING_OP_FADVISE, SL_FEATURE_OP_FADVISE },
+    { SL_OP_FTRUNCATE, SL_FEATURE_OP_FTRUNCATE },
 };
 
 static int enter(int fd, unsigned submit, unsigned min_complete, unsigned flags, void *arg, size_t arg_bytes)
@@ -33,32 +61,69 @@ static int enter(int fd, unsigned submit, unsigned min_complete, unsigned flags,
 
 static int try_setup(struct sl_ring *r, unsigned entries)
 {
+    unsigned allowed = (sl_feature_allowed(SL_FEATURE_COOP_TASKRUN) ? COOP : 0) |
+                       (sl_feature_allowed(SL_FEATURE_SUBMIT_ALL) ? IORING_SETUP_SUBMIT_ALL : 0);
+    struct io_uring_params p;
     int rc = -EINVAL;
 
     for (size_t i = 0; i < sizeof flag_sets / sizeof *flag_sets && rc == -EINVAL; i++) {
-        struct io_uring_params p = { 0 };
-
-        p.flags = flag_sets[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+        memset(&p, 0, sizeof p);
+        p.flags = (flag_sets[i] & allowed) | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
         p.cq_entries = entries * SL_RING_CQ_PER_SQ;
         rc = io_uring_queue_init_params(entries, &r->uring, &p);
         r->setup_flags = p.flags;
     }
-    return rc;
+    if (rc < 0)
+        return rc;
+    sl_feature_note(SL_FEATURE_COOP_TASKRUN, r->setup_flags & IORING_SETUP_COOP_TASKRUN ? 0 : -EINVAL);
+    sl_feature_note(SL_FEATURE_SUBMIT_ALL, r->setup_flags & IORING_SETUP_SUBMIT_ALL ? 0 : -EINVAL);
+    sl_feature_note(SL_FEATURE_EXT_ARG, p.features & IORING_FEAT_EXT_ARG ? 0 : -EINVAL);
+    if ((p.features & NEEDED_FEATURES) != NEEDED_FEATURES || !sl_feature_allowed(SL_FEATURE_EXT_ARG)) {
+        io_uring_queue_exit(&r->uring);
+        return -EOPNOTSUPP;
+    }
+    return 0;
 }
 
-/* 0 if the kernel does not say: then only what every kernel has is asked of it. */
-static uint64_t probe_ops(struct io_uring *uring)
+/* Which operations the kernel knows, into *out. 0 bits if it does not say: then the pool does those of which anybody asks, and the others
+ * are older than EXT_ARG. 0; -EOPNOTSUPP: it says that it lacks one that is needed. */
+static int probe_ops(struct io_uring *uring, uint64_t *out)
 {
     union { struct io_uring_probe probe; char bytes[sizeof(struct io_uring_probe) + 64 * sizeof(struct io_uring_probe_op)]; } answer;
     uint64_t known = 0;
+    int rc;
 
+    *out = 0;
+    if (!sl_feature_allowed(SL_FEATURE_OP_PROBE))
+        return 0;
     memset(&answer, 0, sizeof answer);
-    if (io_uring_register_probe(uring, &answer.probe, 64) < 0)
+    rc = io_uring_register_probe(uring, &answer.probe, 64);
+    sl_feature_note(SL_FEATURE_OP_PROBE, rc);
+    if (rc < 0)
         return 0;
     for (unsigned i = 0; i < answer.probe.ops_len && i < 64; i++)
         if (answer.probe.ops[i].flags & IO_URING_OP_SUPPORTED && answer.probe.ops[i].op < 64)
             known |= UINT64_C(1) << answer.probe.ops[i].op;
-    return known;
+    for (size_t i = 0; i < sizeof needed_ops; i++)
+        if (!(known >> needed_ops[i] & 1))
+            return -EOPNOTSUPP;
+    for (size_t i = 0; i < sizeof optional_ops / sizeof *optional_ops; i++) {
+        uint64_t bit = UINT64_C(1) << optional_ops[i].code;
+
+        sl_feature_note(optional_ops[i].feature, known & bit ? 0 : -EINVAL);
+        if (!sl_feature_allowed(optional_ops[i].feature))
+            known &= ~bit;
+    }
+    *out = known;
+    return 0;
+}
+
+static void bound_kernel_workers(struct io_uring *uring)
+{
+    /* for what always blocks: a few a ring, or a thousand workers' rings would make thousands of threads */
+    if (sl_feature_allowed(SL_FEATURE_IOWQ_MAX_WORKERS))
+        sl_feature_note(SL_FEATURE_IOWQ_MAX_WORKERS,
+                        io_uring_register_iowq_max_workers(uring, (unsigned[]){ SL_IOWQ_BOUNDED, SL_IOWQ_UNBOUNDED }));
 }
 
 int sl_ring_init(struct sl_ring *r, unsigned entries)
@@ -67,6 +132,7 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     int rc;
 
     memset(r, 0, sizeof *r);
+    r->epoll_fd = -1;
     while ((rc = try_setup(r, entries)) == -ENOMEM) {
         if (sl_clock_ns() < give_up)
             sl_thread_yield();
@@ -77,6 +143,11 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     }
     if (rc < 0)
         return rc;
+    rc = probe_ops(&r->uring, &r->ops);
+    if (rc < 0) {
+        io_uring_queue_exit(&r->uring);
+        return rc;
+    }
     r->fd = r->uring.ring_fd;
     r->sq_entries = r->uring.sq.ring_entries;
     r->cq_entries = r->uring.cq.ring_entries;
@@ -87,24 +158,30 @@ int sl_ring_init(struct sl_ring *r, unsigned entries)
     r->sq_flags = (_Atomic(unsigned) *)r->uring.sq.kflags;
     r->cq_head = (_Atomic(unsigned) *)r->uring.cq.khead;
     r->cq_tail = (_Atomic(unsigned) *)r->uring.cq.ktail;
-    r->ops = probe_ops(&r->uring);
     io_uring_ring_dontfork(&r->uring);
-    /* kernel workers for what always blocks: a few a ring, or a thousand workers' rings would make thousands of threads */
-    io_uring_register_iowq_max_workers(&r->uring, (unsigned[]){ SL_IOWQ_BOUNDED, SL_IOWQ_UNBOUNDED });
+    bound_kernel_workers(&r->uring);
     sl_buffers_ring_begins(r);
     return 0;
 }
 
 void sl_ring_fini(struct sl_ring *r)
 {
+    if (r->epoll_fd >= 0) {
+        sl_epoll_fini(r);
+        return;
+    }
     sl_buffers_ring_ends(r);
     io_uring_queue_exit(&r->uring);
 }
 
 void sl_ring_describe(const struct sl_ring *r, char *text, size_t bytes)
 {
+    if (r->epoll_fd >= 0) {
+        snprintf(text, bytes, "epoll");
+        return;
+    }
     snprintf(text, bytes, "io_uring: %u submissions, %u completions a worker%s%s", r->sq_entries, r->cq_entries,
-             r->setup_flags & IORING_SETUP_COOP_TASKRUN ? ", cooperative task work" : ", plain ring (kernel before 5.19)",
+             r->setup_flags & IORING_SETUP_COOP_TASKRUN ? ", cooperative task work" : ", task work that interrupts",
              sl_ring_has_sync_cancel(r) ? ", synchronous cancel" : "");
 }
 
@@ -118,7 +195,13 @@ static int sync_cancel(const struct sl_ring *r, uint64_t user_data)
 
 bool sl_ring_has_sync_cancel(const struct sl_ring *r)
 {
-    return sync_cancel(r, UINT64_MAX) == -ENOENT; /* nothing has that name; a kernel without the operation says EINVAL */
+    int rc;
+
+    if (r->epoll_fd >= 0 || !sl_feature_allowed(SL_FEATURE_SYNC_CANCEL))
+        return false;
+    rc = sync_cancel(r, UINT64_MAX); /* nothing has that name; a kernel without the operation says EINVAL */
+    sl_feature_note(SL_FEATURE_SYNC_CANCEL, rc == -ENOENT ? 0 : rc < 0 ? rc : -EINVAL);
+    return rc == -ENOENT;
 }
 
 int sl_ring_sync_cancel(struct sl_ring *r, uint64_t user_data)
@@ -159,6 +242,8 @@ int sl_ring_wait(struct sl_ring *r, int64_t deadline, int64_t now)
 
     if (RUNNING_ON_VALGRIND && wait_ns > VALGRIND_WAIT_NS) /* which does not know that enter may block, and stops every other thread */
         wait_ns = VALGRIND_WAIT_NS;
+    if (r->epoll_fd >= 0)
+        return sl_epoll_wait(r, wait_ns);
     rc = wait_once(r, sl_ring_unsubmitted(r), wait_ns);
 
     if (rc == -EAGAIN || rc == -EBUSY) /* no memory for requests, or completions to be reaped first: the rest is submitted later */
@@ -173,11 +258,18 @@ unsigned sl_ring_reap(struct sl_ring *r, struct sl_completion *out, unsigned max
     unsigned n = 0;
 
     for (; n < max && head != tail; n++, head++) {
-        const struct io_uring_cqe *cqe = &r->uring.cq.cqes[head & r->cq_mask];
+        const struct io_uring_cqe *cqe;
 
+        if (r->epoll_fd >= 0) {
+            out[n] = r->soft[head & r->cq_mask];
+            continue;
+        }
+        cqe = &r->uring.cq.cqes[head & r->cq_mask];
         out[n] = (struct sl_completion){ cqe->user_data, cqe->res, cqe->flags };
     }
     if (n > 0)
         sl_store_release(r->cq_head, head); /* [ring.2] */
+    else if (r->epoll_fd >= 0)
+        n = sl_epoll_reap(r, out, max);
     return n;
 }

@@ -1,5 +1,5 @@
 /* uring_abi.h - bounds of the kernel's side of a ring, and constants that the header of liburing 2.3 lacks. Those stand in
- * include/uapi/linux/io_uring.h of the kernel named. */
+ * include/uapi/linux/io_uring.h of the kernel named. Whether the kernel at hand has them is asked for, see plat/feature.h. */
 #ifndef SL_URING_ABI_H
 #define SL_URING_ABI_H
 

@@ -103,9 +103,16 @@ static int park_again(struct sl_call *c, const struct sl_op *op, sley_time deadl
     return rc;
 }
 
+struct performance {
+    const struct sl_op *op;
+    _Atomic(uint8_t)    interrupted;
+};
+
 static int perform_here(void *arg) /* on a thread of the pool */
 {
-    return sl_perform(arg);
+    struct performance *p = arg;
+
+    return sl_perform(p->op, &p->interrupted);
 }
 
 static int announce(void *arg)
@@ -118,19 +125,20 @@ static int announce(void *arg)
 
 int sl_call_perform_on_pool(struct sl_call *c, const struct sl_op *op, sley_time deadline)
 {
+    struct performance p = { .op = op };
     int rc;
 
     if (sl_on_thread(c))
-        return sl_perform(op);
+        return sl_perform(op, NULL);
     if ((rc = sl_call_again(c)) < 0)
         return rc;
-    return sl_blocking_call(perform_here, (void *)op, deadline, announce, c);
+    return sl_blocking_call(perform_here, &p, deadline, announce, c, &p.interrupted);
 }
 
 int sl_call_perform(struct sl_call *c, const struct sl_op *op, sley_time deadline)
 {
     if (sl_on_thread(c))
-        return sl_perform(op);
+        return sl_perform(op, NULL);
     return sl_op_is_known(op->code) ? park_again(c, op, deadline) : sl_call_perform_on_pool(c, op, deadline);
 }
 

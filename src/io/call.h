@@ -29,15 +29,15 @@ int sl_call_pause(struct sl_call *c, int fd, sley_time deadline);
 
 /* An operation on a file or a name, which io_uring hands to a worker of its own, so it waits wherever it is done. Through the ring, which
  * costs 2 to 6 microseconds of processor time, the more the less is to do; on the pool of sley_blocking, which costs 6 to 12, if the kernel
- * has no such operation, which is always so for enum sl_op_code; by a plain thread itself. Its result, or as sl_call_park and
- * sley_blocking. deadline is not SLEY_NOW. */
+ * has no such operation, which is always so for enum sl_op_code; by a plain thread itself. Its result, or as sl_call_park: a call on the
+ * pool is cut short like one in a ring, by a signal to its thread. deadline is not SLEY_NOW. */
 int sl_call_perform(struct sl_call *c, const struct sl_op *op, sley_time deadline);
 
 /* The same on the pool, whatever the ring could do. */
 int sl_call_perform_on_pool(struct sl_call *c, const struct sl_op *op, sley_time deadline);
 
-/* perform.c: do it here and now, whatever it waits for. */
-int sl_perform(const struct sl_op *op);
+/* perform.c: do it here and now, whatever it waits for. -EINTR only if *interrupted; NULL: never. */
+int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted);
 
 /* Operations that io_uring does not have. As with its own, offsets are -1 for "at the position". */
 enum sl_op_code {
@@ -55,6 +55,12 @@ enum sl_op_code {
 /* thread_io.c */
 int sl_thread_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* sl_call_poll on a plain thread */
 int sl_thread_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes); /* begin to connect; -EINPROGRESS: wait for POLLOUT */
+
+/* without_ring.c: what op stands for, on a fiber whose runtime has no rings. As sl_call_park, but never -EAGAIN for want of readiness. */
+int sl_call_without_ring(struct sl_call *c, const struct sl_op *op, sley_time deadline);
+
+/* wait.c: wait for one end of the record's poll, which covers `events`. 0: look again; -errno. */
+int sl_call_wait_ready(struct sl_call *c, int fd, unsigned events, sley_time deadline);
 
 /* From here to the end no cancel reaches f, which is the caller: sley_shield_begin, for the room's own use. */
 SL_INLINE void sl_shield_begin(struct sl_fiber *f)
@@ -194,6 +200,8 @@ SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time 
 {
     struct sl_fiber *f = c->fiber;
 
+    if (__builtin_expect(f->flags & SL_FIBER_NO_RING, 0))
+        return sl_call_without_ring(c, op, deadline);
     for (;;) {
         int rc = sl_wait_begin(f, deadline, SL_WAIT_IO, NULL);
 

@@ -16,14 +16,34 @@ static bool opens_at_once(uint64_t flags)
     return (flags & O_ACCMODE) == O_RDONLY && !(flags & MAKES_FILES) && flags & (O_PATH | O_DIRECTORY | O_NONBLOCK);
 }
 
-/* Open what lies in the caches, without waiting. -EAGAIN: it does not, or that cannot be tried. */
+/* Whether the kernel knows RESOLVE_CACHED. What it says of a caller's flags does not tell, so it is asked for what always exists. */
+static bool knows_cached(void)
+{
+    struct open_how root = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED };
+    int fd;
+
+    if (!sl_feature_may(SL_FEATURE_RESOLVE_CACHED))
+        return false;
+    if (sl_feature_found(SL_FEATURE_RESOLVE_CACHED) == SL_FOUND_USED)
+        return true;
+    fd = sl_sys_openat2(AT_FDCWD, "/", &root, sizeof(root));
+    if (fd >= 0)
+        sl_sys_close(fd);
+    if (fd == -EINVAL || fd == -ENOSYS || fd == -EPERM) /* EPERM: profiles of containers say so of calls that they do not know */
+        sl_feature_note(SL_FEATURE_RESOLVE_CACHED, fd);
+    else if (fd >= 0 || fd == -EAGAIN)
+        sl_feature_note(SL_FEATURE_RESOLVE_CACHED, 0);
+    return fd >= 0 || fd == -EAGAIN;
+}
+
+/* Open what lies in the caches, without waiting. -EAGAIN: it does not; -EOPNOTSUPP: that cannot be tried. */
 static int open_cached(int dirfd, const char *path, const struct open_how *how)
 {
     struct open_how cached = *how;
     int fd, rc;
 
-    if (how->flags & MAKES_FILES)
-        return -EAGAIN;
+    if (how->flags & MAKES_FILES || !knows_cached())
+        return -EOPNOTSUPP;
     cached.resolve |= RESOLVE_CACHED;
     if (!(how->flags & O_PATH))
         cached.flags |= O_NONBLOCK;
@@ -49,12 +69,12 @@ static int open_with(int dirfd, const char *path, const struct open_how *how, co
     if (fd < 0)
         return fd;
     if (deadline == SLEY_NOW) {
-        fd = how->flags & MAKES_FILES ? -EOPNOTSUPP : open_cached(dirfd, path, how);
+        fd = open_cached(dirfd, path, how);
         if (fd == -EAGAIN)
             fd = -ETIMEDOUT;
     } else {
         fd = opens_at_once(how->flags) ? sl_call_direct(&c, open_cached(dirfd, path, how)) : -EAGAIN;
-        if (fd == -EAGAIN || fd == -EINVAL || fd == -ENOSYS) /* openat2 refuses flags that openat ignores */
+        if (fd == -EAGAIN || fd == -EINVAL || fd == -EOPNOTSUPP) /* openat2 refuses flags that openat ignores */
             fd = sl_call_perform(&c, op, deadline);
     }
     sl_call_end(&c);

@@ -8,4 +8,5 @@ void sl_fd_reset_after_fork(void)
     sl_descriptor_reset();
     sl_thread_io_reset();
     sl_signal_reset();
+    sl_stream_reset();
 }

@@ -7,5 +7,6 @@ void sl_record_reset(void);
 void sl_descriptor_reset(void);
 void sl_thread_io_reset(void);
 void sl_signal_reset(void);
+void sl_stream_reset(void);
 
 #endif

@@ -45,7 +45,7 @@ static int elsewhere(sley_fn *fn, struct request *q)
     if (f->flags & SL_FIBER_THREAD)
         return fn(q);
     sl_shield_begin(f);
-    rc = sl_blocking_call(fn, q, SLEY_FOREVER, NULL, NULL);
+    rc = sl_blocking_call(fn, q, SLEY_FOREVER, NULL, NULL, NULL);
     sl_shield_end(f);
     return rc == -EAGAIN ? fn(q) : rc;
 }

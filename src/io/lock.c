@@ -7,17 +7,17 @@
  * but by asking for it again, without waiting: then it is had, and that is success, which beats a deadline or cancel; or it is not. A
  * descriptor that is being closed does not keep it.
  *
- * Rejected: a thread of the pool that waits. With as many fibers waiting as there are threads, who holds the lock finds none to give it
- * back; and one that is to be given up waits on, with the descriptor, until it gets the lock. Looking again and again: who looks seldom
+ * Rejected: a thread of the pool that waits, though it can be interrupted. There are few: as many waiting fibers would keep every other
+ * blocking call from its turn, and whoever holds the lock may need one before giving it back. Looking again and again: who looks seldom
  * never gets a lock that is much in demand. That is all that is left, though, where no helper can be made: in a sandbox, or on a machine
  * whose instructions plat/flock.c does not know.
  *
  * Locks of a file system on another machine are asked for over a network, so even a try is made on the pool. */
-#include "io/descriptor.h"
 #include "io/call.h"
 #include "plat/flock.h"
 
 #include <sley/fs.h>
+#include <sley/io.h>
 #include <sley/time.h>
 #include <sys/file.h>
 
@@ -54,20 +54,36 @@ static int ask(const struct lock *l, struct sl_call *c, int operation)
     struct sl_op op = { .code = SL_OP_FLOCK, .fd = l->fd, .flags = (uint32_t)operation | LOCK_NB };
 
     if (l->local)
-        return sl_perform(&op);
+        return sl_perform(&op, NULL);
     return l->deadline == SLEY_NOW ? -EOPNOTSUPP : sl_call_perform(c, &op, l->deadline);
+}
+
+/* The helper's end, waited for in the name of l's call too, so that who closes the file ends it; or, `alone`, whatever becomes of that. */
+static int wait_for_helper(struct lock *l, int pidfd, bool alone, sley_time deadline)
+{
+    struct sl_call c;
+    int rc = sl_call_begin(&c, pidfd, SLEY_FOREVER);
+
+    if (rc < 0)
+        return rc;
+    if (!alone)
+        sl_call_join(&c, &l->call);
+    rc = sl_call_poll(&c, pidfd, POLLIN, deadline);
+    sl_call_end(&c);
+    l->call.also = NULL;
+    return rc;
 }
 
 /* The wait for the helper was cut short, for this reason. 0: it has got the lock all the same. */
 static int give_up(struct lock *l, int pidfd, int why)
 {
-    struct sl_call own = { .fiber = l->call.fiber }; /* whatever becomes of the descriptor */
+    struct sl_call own = { .fiber = l->call.fiber }; /* of the file, whatever becomes of it */
     int got;
 
     sl_shield_begin(own.fiber);
     l->deadline = SLEY_FOREVER;
     sl_flock_kill(pidfd);
-    sl_call_poll(&own, pidfd, POLLIN, SLEY_FOREVER);
+    wait_for_helper(l, pidfd, true, SLEY_FOREVER);
     got = sl_flock_end(pidfd);
     if (got != 0)
         got = ask(l, &own, l->operation);
@@ -85,10 +101,10 @@ static int wait_by_helper(struct lock *l, bool *made)
     *made = rc == 0;
     if (rc < 0)
         return rc;
-    rc = sl_call_poll(&l->call, pidfd, POLLIN, l->deadline);
+    sl_record_adopt(pidfd, SL_FD_STREAM);
+    rc = wait_for_helper(l, pidfd, false, l->deadline);
     rc = rc < 0 ? give_up(l, pidfd, rc) : sl_flock_end(pidfd);
-    sl_sys_close(pidfd);
-    sl_descriptor_freed();
+    sley_close(pidfd);
     return rc;
 }
 

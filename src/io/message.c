@@ -33,7 +33,7 @@ int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *
     struct sl_record *r = c->record;
     bool receives = code == IORING_OP_RECVMSG;
     bool try_first = !receives || deadline == SLEY_NOW || flags & MSG_DONTWAIT || sl_on_thread(c) || sl_record_likely(r);
-    bool ready_first = true;
+    bool ready_first = !(c->fiber->flags & SL_FIBER_NO_RING), doubted = false;
     bool again = false;
     int n;
 
@@ -65,7 +65,7 @@ int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *
 
         struct sl_op op = {
             .code = code,
-            .ioprio = ready_first && !sl_load_relaxed(&sl_no_poll_first) ? IORING_RECVSEND_POLL_FIRST : 0, /* hint */
+            .ioprio = ready_first && sl_feature_may(SL_FEATURE_POLL_FIRST) ? IORING_RECVSEND_POLL_FIRST : 0,
             .fd = fd,
             .addr = (uintptr_t)m,
             .len = 1,
@@ -73,10 +73,13 @@ int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *
         };
 
         n = sl_call_park(c, &op, deadline);
-        if (n >= 0)
+        if (n >= 0) {
+            if (op.ioprio != 0 || doubted)
+                sl_feature_note(SL_FEATURE_POLL_FIRST, doubted ? -EINVAL : 0);
             return n;
-        if (n == -EINVAL && op.ioprio != 0)
-            sl_store_relaxed(&sl_no_poll_first, 1); /* or the call is wrong: then the next answer is the same */
+        }
+        if (n == -EINVAL && op.ioprio != 0 && sl_feature_found(SL_FEATURE_POLL_FIRST) != SL_FOUND_USED)
+            doubted = true; /* as sl_transfer_socket */
         else if (n != -EAGAIN)
             return n;
         else if ((n = sl_transfer_retry(c, fd, events_of(flags), deadline)) < 0)

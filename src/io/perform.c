@@ -5,11 +5,22 @@
 
 static long perform_once(const struct sl_op *op)
 {
+    struct iovec one = { (void *)(uintptr_t)op->addr, op->len };
     int fd = op->fd, flags = (int)op->flags;
     long addr = (long)op->addr, off = (long)op->off, len = (long)op->len;
     int64_t in = (int64_t)op->addr, out = (int64_t)op->off; /* offsets that the kernel moves */
 
     switch (op->code) {
+    case IORING_OP_READ:
+        return sl_sys_preadv2(fd, &one, 1, off, 0);
+    case IORING_OP_WRITE:
+        return sl_sys_pwritev2(fd, &one, 1, off, 0);
+    case IORING_OP_READV:
+        return sl_sys_preadv2(fd, (const struct iovec *)addr, (int)op->len, off, 0);
+    case IORING_OP_WRITEV:
+        return sl_sys_pwritev2(fd, (const struct iovec *)addr, (int)op->len, off, 0);
+    case IORING_OP_CONNECT:
+        return sl_sys_connect(fd, (const struct sockaddr *)addr, (socklen_t)op->off);
     case IORING_OP_OPENAT:
         return sl_sys6(SYS_openat, fd, addr, flags, len, 0, 0);
     case IORING_OP_OPENAT2:
@@ -58,12 +69,12 @@ static long perform_once(const struct sl_op *op)
     }
 }
 
-int sl_perform(const struct sl_op *op)
+int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted)
 {
     long rc;
 
     do
         rc = perform_once(op);
-    while (rc == -EINTR);
+    while (rc == -EINTR && (interrupted == NULL || !sl_load_relaxed(interrupted))); /* asked again, with another signal, until seen */
     return (int)rc;
 }

@@ -4,8 +4,6 @@
 
 #include <sley/io.h>
 
-_Atomic(uint8_t) sl_no_poll_first;
-
 int sl_transfer_retry(struct sl_call *c, int fd, unsigned events, sley_time deadline)
 {
     int rc = sl_call_turn(c->fiber); /* should it be ready all the time, others run between two looks */
@@ -107,6 +105,8 @@ int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, const struct iov
     bool try_first = deadline == SLEY_NOW || sl_on_thread(c) || code == IORING_OP_WRITE || sl_record_likely(r);
     int rc;
 
+    if (offset != -1 && sl_sys_lseek(fd, 0, SEEK_CUR) == -ESPIPE)
+        return -ESPIPE; /* a ring would take the offset for none */
     for (;;) {
         if (try_first && !sl_record_hinted(r, SL_HINT_NO_TRY)) {
             rc = sl_transfer_try(code, fd, v, n, offset, RWF_NOWAIT);

@@ -65,7 +65,7 @@ int sley_fadvise(int fd, off_t offset, off_t bytes, int advice, sley_time deadli
     rc = sl_call_begin(&c, fd, deadline);
     if (rc < 0)
         return rc;
-    rc = sl_call_direct(&c, sl_perform(&op));
+    rc = sl_call_direct(&c, sl_perform(&op, NULL));
     sl_call_end(&c);
     return rc;
 }

@@ -88,7 +88,7 @@ static int is_at_hand(const struct splice *s, size_t bytes)
 /* Do it here and now. */
 static int splice_direct(struct splice *s)
 {
-    return sl_call_direct(&s->out, sl_perform(&s->op));
+    return sl_call_direct(&s->out, sl_perform(&s->op, NULL));
 }
 
 /* Until both sides are ready; somebody else may be faster. 0; 1: they were, and yet it could not be done, `vain` times in a row now;

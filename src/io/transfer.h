@@ -6,9 +6,6 @@
 
 #include <limits.h>
 
-/* Kernels before 5.19 refuse POLL_FIRST; the first refusal is remembered. */
-extern _Atomic(uint8_t) sl_no_poll_first;
-
 /* After an operation the ring answered with -EAGAIN: the descriptor is O_NONBLOCK and its driver takes that at its word, or the kernel was
  * short of memory. Wait until it is ready. 0; -errno. */
 int sl_transfer_retry(struct sl_call *c, int fd, unsigned events, sley_time deadline);
@@ -22,7 +19,7 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
     /* A send finds room nearly always. */
     bool try_first = code == IORING_OP_SEND || deadline == SLEY_NOW || flags & MSG_DONTWAIT || sl_on_thread(c) ||
                      sl_record_likely(c->record);
-    bool ready_first = true;
+    bool ready_first = !(c->fiber->flags & SL_FIBER_NO_RING), doubted = false;
     int n;
 
     if (bytes > SL_IO_BYTES_MAX)
@@ -54,7 +51,7 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
 
         struct sl_op op = {
             .code = code,
-            .ioprio = ready_first && !sl_load_relaxed(&sl_no_poll_first) ? IORING_RECVSEND_POLL_FIRST : 0, /* hint */
+            .ioprio = ready_first && sl_feature_may(SL_FEATURE_POLL_FIRST) ? IORING_RECVSEND_POLL_FIRST : 0,
             .fd = fd,
             .addr = (uintptr_t)buf,
             .len = (uint32_t)bytes,
@@ -63,12 +60,14 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
 
         n = sl_call_park(c, &op, deadline);
         if (__builtin_expect(n >= 0, 1)) {
+            if (op.ioprio != 0 || doubted)
+                sl_feature_note(SL_FEATURE_POLL_FIRST, doubted ? -EINVAL : 0);
             if ((size_t)n == bytes)
                 sl_record_hit(c->record); /* a full buffer: more is probably there */
             return n;
         }
-        if (n == -EINVAL && op.ioprio != 0)
-            sl_store_relaxed(&sl_no_poll_first, 1); /* or the call is wrong: then the next answer is the same */
+        if (n == -EINVAL && op.ioprio != 0 && sl_feature_found(SL_FEATURE_POLL_FIRST) != SL_FOUND_USED)
+            doubted = true; /* a kernel without POLL_FIRST, or the call is wrong: then the next answer is the same */
         else if (n != -EAGAIN)
             return n;
         else if ((n = sl_transfer_retry(c, fd, events, deadline)) < 0)

@@ -122,8 +122,7 @@ void sl_fd_runtime_gone(struct sley_runtime *rt)
 
 /* ---- sley_fd_wait ---- */
 
-/* Wait for one end of the poll. 0: look again; -errno. */
-static int wait_once(struct sl_call *c, int fd, unsigned events, sley_time deadline)
+int sl_call_wait_ready(struct sl_call *c, int fd, unsigned events, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;
     struct sl_record *r = c->record;
@@ -136,6 +135,10 @@ static int wait_once(struct sl_call *c, int fd, unsigned events, sley_time deadl
     rc = sl_wait_begin(f, deadline, SL_WAIT_FD, r);
     if (rc < 0)
         return rc;
+    if (__builtin_expect(c->also != NULL, 0) && (rc = sl_call_announce_others(c)) < 0) {
+        sl_wait_end(f);
+        return rc;
+    }
     sl_lock_acquire(&r->lock);
     if (r->phase != SL_PHASE_OPEN || sl_cancelled(f)) {
         rc = r->phase != SL_PHASE_OPEN ? -EBADF : -ECANCELED;
@@ -159,7 +162,7 @@ static int wait_once(struct sl_call *c, int fd, unsigned events, sley_time deadl
     if (sl_node_linked(&node))
         sl_wait_list_remove(&r->waiters, &node);
     sl_lock_release(&r->lock);
-    return why == SL_ARM_CANCEL ? -ECANCELED : -ETIMEDOUT;
+    return why == SL_ARM_TIMEOUT ? -ETIMEDOUT : why == SL_ARM_CLOSE ? -EBADF : -ECANCELED;
 }
 
 int sley_fd_wait(int fd, int events, sley_time deadline)
@@ -176,7 +179,7 @@ int sley_fd_wait(int fd, int events, sley_time deadline)
         n = sl_thread_poll(&c, fd, (unsigned)events, deadline);
     } else {
         while ((n = sl_poll_now(fd, (unsigned)events)) == 0) {
-            if ((n = wait_once(&c, fd, (unsigned)events, deadline)) < 0)
+            if ((n = sl_call_wait_ready(&c, fd, (unsigned)events, deadline)) < 0)
                 break;
         }
         if (n > 0)

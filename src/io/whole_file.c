@@ -153,7 +153,7 @@ static void unlink_temporary(const struct replacement *r)
     struct sl_op op = { .code = IORING_OP_UNLINKAT, .fd = r->folder, .addr = (uintptr_t)r->temp };
 
     if (sley_unlinkat(r->folder, r->temp, 0, SLEY_FOREVER) == -EAGAIN)
-        sl_perform(&op);
+        sl_perform(&op, NULL);
 }
 
 /* The mode that was asked for, which the umask, or the folder, may have changed. */

@@ -55,7 +55,7 @@ int sley_stats_read(const sley_runtime *rt, sley_stats *out, size_t out_bytes)
     s.workers_now = rt->worker_count;
     s.fibers_now = s.fibers_started - ended;
     s.fibers_parked_now = count_parked(rt);
-    s.stacks_now = sl_stack_pool_count(rt->stacks);
+    s.stacks_now = sl_stack_pool_count(rt->stacks) + (rt->gen_stacks != rt->stacks ? sl_stack_pool_count(rt->gen_stacks) : 0);
     s.blocking_calls = sl_load_relaxed(&rt->blocking.calls);
     s.blocking_threads_now = sl_load_relaxed(&rt->blocking.threads);
     memcpy(out, &s, out_bytes < sizeof s ? out_bytes : sizeof s);

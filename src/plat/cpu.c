@@ -1,6 +1,7 @@
 /* cpu.c - membarrier, the rseq area, and how many processors there are. */
 #include "plat/cpu.h"
 #include "base/atomic.h"
+#include "plat/feature.h"
 #include "plat/quota.h"
 
 #include <errno.h>
@@ -29,19 +30,27 @@ static long membarrier(int command, unsigned flags, int cpu)
     return rc;
 }
 
+/* Register this process for a barrier, and make one. 0; -errno. */
+static int try_barrier(int enlist, int barrier, unsigned flags)
+{
+    long rc = membarrier(enlist, 0, 0);
+
+    return (int)(rc == 0 ? membarrier(barrier, flags, 0) : rc);
+}
+
 static unsigned ask(void)
 {
     unsigned found = ASKED;
-    long commands = membarrier(MEMBARRIER_CMD_QUERY, 0, 0);
+    int rc;
 
-    if (commands < 0)
-        commands = 0;
-    if ((commands & MEMBARRIER_CMD_PRIVATE_EXPEDITED) && membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
-        found |= EXPEDITED;
-    /* The query does not tell whether the flag is known: before 5.10 it is -EINVAL. */
-    if ((commands & MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) && membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0) == 0 &&
-        membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_FLAG_CPU, 0) == 0)
-        found |= ONE_CPU;
+    if (sl_feature_allowed(SL_FEATURE_MEMBARRIER)) {
+        rc = try_barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0);
+        sl_feature_note(SL_FEATURE_MEMBARRIER, rc);
+        found |= rc == 0 ? EXPEDITED : 0;
+    }
+    rc = try_barrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_FLAG_CPU);
+    sl_feature_note(SL_FEATURE_MEMBARRIER_CPU, rc);
+    found |= rc == 0 ? ONE_CPU : 0;
     sl_store_relaxed(&abilities, found); /* whoever does not see it asks again and finds the same */
     return found;
 }
@@ -55,11 +64,12 @@ static unsigned known_abilities(void)
 
 bool sl_membarrier_ready(void)
 {
+    bool works = known_abilities() & EXPEDITED;
+
 #ifdef SL_TSAN
-    return false;
-#else
-    return known_abilities() & EXPEDITED;
+    works = false; /* but for kicks */
 #endif
+    return works;
 }
 
 bool sl_use_membarrier;
@@ -67,6 +77,7 @@ bool sl_use_membarrier;
 /* Before the constructors of programs, some of which may start threads. */
 static __attribute__((constructor(101))) void decide(void)
 {
+    sl_feature_disable_at_load();
     sl_use_membarrier = sl_membarrier_ready();
 }
 
@@ -79,7 +90,7 @@ void sl_cpu_kick(int cpu)
 {
     unsigned can = known_abilities();
 
-    if (cpu >= 0 && (can & ONE_CPU))
+    if (cpu >= 0 && (can & ONE_CPU) && sl_feature_allowed(SL_FEATURE_MEMBARRIER_CPU))
         membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, MEMBARRIER_CMD_FLAG_CPU, cpu);
     else if (can & EXPEDITED)
         membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
@@ -95,8 +106,13 @@ const uint32_t *sl_rseq_cpu_slot(void)
 {
     char *thread;
 
-    if (&__rseq_size == NULL || &__rseq_offset == NULL || __rseq_size == 0)
+    if (!sl_feature_allowed(SL_FEATURE_RSEQ))
         return NULL;
+    if (&__rseq_size == NULL || &__rseq_offset == NULL || __rseq_size == 0) {
+        sl_feature_note(SL_FEATURE_RSEQ, -ENOSYS);
+        return NULL;
+    }
+    sl_feature_note(SL_FEATURE_RSEQ, 0);
 #if defined(__x86_64__)
     __asm__("mov %%fs:0, %0" : "=r"(thread)); /* clang 14 has no __builtin_thread_pointer here */
 #else

@@ -1,6 +1,6 @@
 /* flock.c - the helper that waits for a file's lock.
  *
- * Nothing but a signal ends a wait in flock(2). To a thread that would have to be one with a handler, and a library has none to spare; but
+ * Nothing but a signal ends a wait in flock(2). To a thread it must be one with a handler, and comes to nothing if the wait has not begun;
  * a process can be killed. This one shares memory, so that it costs no more than a thread, and the table of descriptors, so that the lock
  * it gets is the open file description's, which is the caller's as well. It runs a few instructions, has no stack of its own and touches no
  * memory, blocks all signals, and dies with the thread that made it. Nobody is told of its end but by the pidfd: the program's own waits

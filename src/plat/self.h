@@ -10,6 +10,7 @@
 
 struct sl_fiber;
 struct sl_locals;
+struct sley_gen;
 struct sl_worker;
 struct sley_runtime;
 
@@ -20,19 +21,21 @@ struct sl_thread {
     struct sley_runtime *rt;      /* the worker's; what a plain thread attached to; NULL: none */
     int                 *errno_slot;
     struct sl_locals    *locals;  /* a plain thread's own, sched/local.h; NULL: none was ever set */
+    struct sley_gen     *gens;    /* a plain thread's own, sched/gens.h */
 };
 
-extern __thread struct sl_thread *sl_thread_local_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
+/* Exported, and `current` first, for the part of generators that is compiled into programs (sley/gen_inline.h). */
+extern __thread struct sl_thread *sley_thread_here __attribute__((tls_model("initial-exec"), visibility("default")));
 
 /* NULL: a plain thread that has not waited yet. */
 static inline struct sl_thread *sl_self_or_null(void)
 {
     struct sl_thread *self;
 #if defined(__x86_64__) && !defined(__ILP32__)
-    __asm__ volatile("movq sl_thread_local_self@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(self));
+    __asm__ volatile("movq sley_thread_here@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %0" : "=r"(self));
 #elif defined(__aarch64__)
     uintptr_t offset;
-    __asm__ volatile("adrp %1, :gottprel:sl_thread_local_self\n\tldr %1, [%1, #:gottprel_lo12:sl_thread_local_self]\n\t"
+    __asm__ volatile("adrp %1, :gottprel:sley_thread_here\n\tldr %1, [%1, #:gottprel_lo12:sley_thread_here]\n\t"
                      "mrs %0, tpidr_el0\n\tldr %0, [%0, %1]" : "=&r"(self), "=&r"(offset));
 #else
     struct sl_thread *sl_self_call(void);

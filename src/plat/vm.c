@@ -1,6 +1,7 @@
 /* vm.c - mmap, madvise and mprotect behind vm.h. */
 #include "plat/vm.h"
 #include "base/atomic.h"
+#include "plat/feature.h"
 #include "plat/valgrind.h"
 
 #include <errno.h>
@@ -85,9 +86,11 @@ static bool is_guarded(const void *at)
 int sl_vm_guard(void *at, size_t bytes)
 {
     static _Atomic(bool) tried; /* hint: tried again by whoever does not see it */
-    int saved = errno;
-    int rc = madvise(at, bytes, GUARD_INSTALL) == 0 ? 0 : -errno;
+    int saved = errno, rc;
 
+    if (!sl_feature_allowed(SL_FEATURE_GUARD_INSTALL))
+        return -EINVAL;
+    rc = madvise(at, bytes, GUARD_INSTALL) == 0 ? 0 : -errno;
     if (rc == 0 && !sl_load_relaxed(&tried) && !RUNNING_ON_VALGRIND) { /* which looks at such memory itself, and dies */
         if (is_guarded(at))
             sl_store_relaxed(&tried, true);
@@ -95,6 +98,8 @@ int sl_vm_guard(void *at, size_t bytes)
             rc = -EINVAL;
     }
     errno = saved;
+    if (rc == 0 || rc == -EINVAL)
+        sl_feature_note(SL_FEATURE_GUARD_INSTALL, rc);
     return rc == 0 || rc == -EINVAL ? rc : -ENOMEM;
 }
 

@@ -2,6 +2,7 @@
  *
  * A fiber gets its stack when it first runs. One that ends hands its stack, still hot in the cache, straight to the next fiber if that
  * has not begun: no switch. (In sanitizer builds every fiber has its own context and is switched to.) */
+#include "sched/gens.h"
 #include "sched/local.h"
 #include "sched/switch.h"
 
@@ -19,6 +20,8 @@ static void adopt(struct sl_fiber *f, struct sl_stack *s)
         s->arg = f->arg;
     }
     s->fn = f->fn;
+    s->gens = NULL;
+    f->gen = NULL;
     sl_stack_set_name(s, "");
     s->fiber = f;
     s->number = sl_fiber_number(f);
@@ -40,12 +43,27 @@ static void check_closed(const struct sl_fiber *f)
     SLEY_ASSERT(sl_load_relaxed(&f->shields) == 0, "sley_shield_begin", "the fiber has ended with a shield open");
 }
 
-static void drop_locals(struct sl_fiber *f)
+static void close_gens(struct sl_fiber *f)
 {
-    if (__builtin_expect(f->stack->locals.slots != NULL, 0)) {
+    if (__builtin_expect(f->stack->gens != NULL, 0))
+        sl_gens_close(&f->stack->gens);
+}
+
+/* A drop may make generators, and closing those may set values. */
+static __attribute__((noinline)) void drop_all(struct sl_fiber *f)
+{
+    for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && f->stack->locals.slots != NULL; round++) {
         sl_locals_drop(&f->stack->locals);
         check_closed(f);
+        close_gens(f);
     }
+    sl_locals_forget(&f->stack->locals);
+}
+
+static void drop_locals(struct sl_fiber *f)
+{
+    if (__builtin_expect(f->stack->locals.slots != NULL, 0))
+        drop_all(f);
 }
 
 /* What a fiber leaves behind when its function has returned rc. It is still the current fiber, in its scope: the drops of its locals and
@@ -53,6 +71,7 @@ static void drop_locals(struct sl_fiber *f)
 static void settle(struct sl_fiber *f, int rc)
 {
     check_closed(f);
+    close_gens(f);
     drop_locals(f);
     if (f->flags & SL_FIBER_HEAP) {
         free(f->stack->arg);
@@ -62,7 +81,8 @@ static void settle(struct sl_fiber *f, int rc)
         sl_owner_add(&sl_worker_here()->counters.failed, 1);
         sl_scope_child_failed(f->scope, f, rc);
         check_closed(f);
-        drop_locals(f); /* on_error may have set some */
+        close_gens(f); /* on_error may have made some */
+        drop_locals(f);
     }
     sl_timer_forget(f);
     sl_scope_leave(f->scope, f); /* what it was given may be gone from here on */
@@ -96,7 +116,7 @@ static void fiber_main(void *arg)
         struct sl_context *to;
 
         sl_tsan_acquire(f); /* pairs with sl_spawn_ready: what its creator wrote */
-        settle(f, f->fn(s->arg));
+        settle(f, s->fn(s->arg));
         w = sl_worker_here(); /* the function may have ended on another worker than it began on */
         s->fiber = NULL;
         sl_store_release(&w->counters.ended, sl_load_relaxed(&w->counters.ended) + 1); /* [drain.1] */

@@ -8,8 +8,9 @@
  *   Z1  Sizes are powers of two, so that a free stack fits who asks next.
  *   Z2  The cache is an array in the order in which the stacks were given back, under its lock. It holds at most SL_BIG_STACKS_CACHED of
  *       them and SL_BIG_STACK_CACHE_BYTES; the oldest make room, and are unmapped outside the lock. */
+#include "sched/big_stack.h"
+
 #include "base/assert.h"
-#include "ctx/stack.h"
 #include "sched/park.h"
 #include "sched/worker.h"
 
@@ -49,8 +50,19 @@ static struct sl_stack *remove_at(unsigned i)
     return k.stack;
 }
 
-static struct sl_stack *take(int order)
+/* Z1 */
+static int order_of(size_t bytes)
 {
+    int order = ORDER_MIN;
+
+    while (bytes > (size_t)1 << order)
+        order++;
+    return order;
+}
+
+struct sl_stack *sl_big_stack_take(size_t bytes)
+{
+    int order = order_of(bytes);
     struct sl_stack *s = NULL;
 
     sl_lock_acquire(&cache.lock);
@@ -61,13 +73,15 @@ static struct sl_stack *take(int order)
     return s != NULL ? s : sl_stack_map_big((size_t)1 << order);
 }
 
-static void give(struct sl_stack *s, int order)
+void sl_big_stack_give(struct sl_stack *s, size_t bytes)
 {
+    int order = order_of(bytes);
     struct sl_stack *surplus[SL_BIG_STACKS_CACHED + 1];
     unsigned n = 0;
 
     sl_stack_check_canary(s);
     s->fiber = NULL;
+    s->use = SL_USE_CALL;
     sl_lock_acquire(&cache.lock);
     if ((size_t)1 << order <= SL_BIG_STACK_CACHE_BYTES) {
         cache.kept[cache.count++] = (struct kept){ s, order };
@@ -86,13 +100,20 @@ struct call {
     sley_fn *fn;
     void    *arg;
     int      result;
+    struct sl_context *of; /* of the fiber that runs it; NULL: a plain thread does, which is never saved */
 };
+
+static struct sl_context *context_of(struct sl_fiber *f)
+{
+    return f->flags & SL_FIBER_THREAD ? NULL : &f->context;
+}
 
 static void call(void *arg)
 {
     struct call *c = arg;
 
     c->result = c->fn(c->arg);
+    c->of = context_of(sl_current()); /* in a generator's body it may have gone from one fiber to another */
 }
 
 int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes)
@@ -101,22 +122,21 @@ int sley_on_big_stack(sley_fn *fn, void *arg, size_t stack_bytes)
     struct sl_fiber *f = t->current;
     bool is_thread = f->flags & SL_FIBER_THREAD;
     struct sl_scope *scope = f->scope;
-    struct call c = { fn, arg, 0 };
-    int order = ORDER_MIN;
+    struct call c = { fn, arg, 0, context_of(f) };
     struct sl_stack *s;
 
     if (fn == NULL || stack_bytes == 0 || stack_bytes > SL_BIG_STACK_BYTES_MAX)
         return -EINVAL;
-    while (stack_bytes > (size_t)1 << order)
-        order++;
-    s = take(order);
+    s = sl_big_stack_take(stack_bytes);
     if (s == NULL)
         return -ENOMEM;
     s->owner = is_thread ? NULL : f->stack;
     s->fn = fn;
     s->fiber = f; /* from here on a fault in its guard is an overflow */
-    sl_context_call(is_thread ? NULL : &f->context, s->low, s->top, call, &c);
-    SLEY_ASSERT(is_thread || f->scope == scope, "sley_on_big_stack", "a scope that the function has opened is still open");
-    give(s, order);
+    sl_context_call(&c.of, s->low, s->top, call, &c);
+    f = sl_current();
+    SLEY_ASSERT(is_thread || f->gen != NULL || f->scope == scope, "sley_on_big_stack", /* a body may be resumed in another scope */
+                "a scope that the function has opened is still open");
+    sl_big_stack_give(s, stack_bytes);
     return c.result;
 }

@@ -11,6 +11,9 @@
  *       while it is more than 0 somebody will look at the queue.
  *   B6  A thread waits, idle, on its own word. Whoever takes it out of the idle list, and nobody else, sets that word; the thread itself
  *       takes itself out when its time is over, and then nobody sets it.
+ *   B8  A call that may be interrupted waits for its end without a shield, and is claimed from there like any wait. It then signals its
+ *       thread, under the lock and while the job is not done, so the thread is at the job; and again every INTERRUPT_NS, because a
+ *       signal that comes before the system call begins is lost on it.
  *   B7  Each thread that leaves joins the one that left before it, so there is at most one to be joined, and none that nobody joins.
  *
  * Rejected: queueing every job and waking a thread for it. A call that finds a thread free would still be one that "has not begun" while
@@ -28,10 +31,14 @@
 #include "plat/futex.h"
 #include "sched/worker.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <sley/blocking.h>
+
+#define INTERRUPT_SIGNAL SIGURG /* ignored by default, and of no use to programs but those with urgent data */
+#define INTERRUPT_NS     (INT64_C(1) * 1000 * 1000)
 
 enum job_state { JOB_UNDONE, JOB_DONE, JOB_REFUSED };
 
@@ -42,6 +49,9 @@ struct job { /* all but fn and arg under the lock */
     int                 result;
     uint8_t             state;  /* enum job_state */
     bool                waited; /* for the end */
+    bool                interruptible; /* constant */
+    bool                begun;         /* may be interrupted from now on */
+    pthread_t           thread;        /* that does it, once it has begun */
 };
 
 struct sl_pool_thread {
@@ -55,12 +65,32 @@ struct sl_pool_thread {
     pthread_t              pthread;       /* its own to write */
 };
 
+static void on_interrupt(int signo)
+{
+    (void)signo;
+}
+
+/* The handler is there so that system calls return -EINTR. One of the program's own does as well, unless it has them restarted. */
+static void install_handler(void)
+{
+    struct sigaction now;
+
+    if (sigaction(INTERRUPT_SIGNAL, NULL, &now) == 0 && !(now.sa_flags & SA_SIGINFO) &&
+        (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN)) {
+        struct sigaction ours = { .sa_handler = on_interrupt };
+
+        sigaction(INTERRUPT_SIGNAL, &ours, NULL);
+    }
+}
+
 void sl_blocking_init(struct sl_blocking *p, uint32_t threads_max, const char *name)
 {
     p->threads_max = threads_max;
     p->idle_ns = SL_BLOCKING_IDLE_NS;
     p->name = name;
+    install_handler();
 }
+
 
 /* ---- the idle list, under the lock ---- */
 
@@ -139,10 +169,8 @@ static void finish(struct job *job, int result, struct sl_woken *woken)
     job->result = result;
     job->state = JOB_DONE;
     if (job->waited) {
-        bool won = sl_claim(&job->node, SL_ARM_EVENT, woken);
-
-        sl_assert(won); /* B2 */
-        (void)won;
+        job->waited = false;
+        sl_claim(&job->node, SL_ARM_EVENT, woken); /* B2: fails only if it may be interrupted, and is claimed for that */
     }
 }
 
@@ -197,6 +225,35 @@ static void join(struct sl_pool_thread *t)
     }
 }
 
+static void mask(int how)
+{
+    sigset_t interrupt;
+
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, INTERRUPT_SIGNAL);
+    pthread_sigmask(how, &interrupt, NULL);
+}
+
+/* B8: a signal sent under the lock while the job is not done has come before the thread can take the lock to say that it is. */
+static int do_job(struct sl_blocking *p, struct job *job)
+{
+    int result;
+
+    if (!job->interruptible)
+        return job->fn(job->arg);
+    mask(SIG_UNBLOCK);
+    sl_lock_acquire(&p->lock);
+    job->thread = pthread_self();
+    job->begun = true;
+    sl_lock_release(&p->lock);
+    result = job->fn(job->arg);
+    sl_lock_acquire(&p->lock);
+    job->begun = false;
+    sl_lock_release(&p->lock);
+    mask(SIG_BLOCK);
+    return result;
+}
+
 static void *thread_main(void *arg)
 {
     struct sl_pool_thread *t = arg;
@@ -209,7 +266,7 @@ static void *thread_main(void *arg)
     pthread_setname_np(t->pthread, name);
     for (struct job *job = t->job; job != NULL;) {
         sl_add_relaxed(&p->calls, 1); /* counter */
-        job = next_job(p, t, job, job->fn(job->arg));
+        job = next_job(p, t, job, do_job(p, job));
     }
     join(t->left_before);
     return NULL;
@@ -304,9 +361,77 @@ static bool may_queue(const struct sl_blocking *p, bool may_make)
     return p->idle == NULL && threads > 0 && (!may_make || threads >= p->threads_max);
 }
 
-int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx)
+/* Wait until the job is done, at most until `deadline`. SL_ARM_EVENT: it is; else what ended the wait. */
+static unsigned wait_for_end(struct sl_blocking *p, struct job *job, struct sl_fiber *f)
 {
-    struct job job = { .fn = fn, .arg = arg };
+    sl_lock_acquire(&p->lock);
+    if (job->state != JOB_UNDONE) {
+        sl_wait_end(f);
+        sl_lock_release(&p->lock);
+        return SL_ARM_EVENT;
+    }
+    sl_node_init(&job->node, f);
+    job->waited = true;
+    return sl_park(&p->lock);
+}
+
+static bool is_done(struct sl_blocking *p, struct job *job)
+{
+    bool done;
+
+    sl_lock_acquire(&p->lock);
+    job->waited = false;
+    done = job->state != JOB_UNDONE;
+    sl_lock_release(&p->lock);
+    return done;
+}
+
+/* B8: until it is done, under a shield. */
+static void interrupt_until_done(struct sl_blocking *p, struct job *job, struct sl_fiber *f, _Atomic(uint8_t) *interrupted)
+{
+    sl_store_relaxed(interrupted, 1); /* seen by the thread at the latest behind the lock below, after its system call */
+    while (!is_done(p, job)) {
+        sl_lock_acquire(&p->lock);
+        if (job->begun)
+            pthread_kill(job->thread, INTERRUPT_SIGNAL);
+        sl_lock_release(&p->lock);
+        if (sl_wait_begin(f, sl_clock_ns() + INTERRUPT_NS, SL_WAIT_BLOCKING, p) == 0)
+            wait_for_end(p, job, f);
+        else
+            sl_thread_yield(); /* no memory for a timer */
+    }
+}
+
+/* The job has begun: wait for its end, which comes by itself, or because the wait is ended. */
+static int finish_interruptible(struct sl_blocking *p, struct job *job, struct sl_fiber *f, sley_time deadline, int (*arm)(void *ctx),
+                                void *ctx, _Atomic(uint8_t) *interrupted)
+{
+    unsigned why = SL_ARM_EVENT;
+    int rc = sl_wait_begin(f, deadline, SL_WAIT_BLOCKING, p);
+
+    if (rc == 0) {
+        rc = arm(ctx); /* which looks for a cancel too */
+        if (rc < 0)
+            sl_wait_end(f);
+        else
+            why = wait_for_end(p, job, f);
+    }
+    if (rc < 0 || why != SL_ARM_EVENT) {
+        sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) + 1); /* own */
+        interrupt_until_done(p, job, f, interrupted);
+        sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
+        if (rc == 0)
+            rc = why == SL_ARM_TIMEOUT ? -ETIMEDOUT : why == SL_ARM_CLOSE ? -EBADF : -ECANCELED;
+    }
+    if (job->state == JOB_REFUSED)
+        return -EAGAIN;
+    return rc < 0 && job->result == -EINTR ? rc : job->result;
+}
+
+/* arm and interrupted NULL: as sley_blocking. */
+int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx, _Atomic(uint8_t) *interrupted)
+{
+    struct job job = { .fn = fn, .arg = arg, .interruptible = interrupted != NULL };
     struct sl_blocking *p = &sl_worker_here()->rt->blocking;
     struct sl_fiber *f = sl_current();
     bool may_make = true;
@@ -347,18 +472,12 @@ int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void
     if (rc < 0)
         return rc;
 
+    if (interrupted != NULL)
+        return finish_interruptible(p, &job, f, deadline, arm, ctx, interrupted);
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) + 1); /* own: B2 */
     rc = sl_wait_begin(f, SLEY_FOREVER, SL_WAIT_BLOCKING, p);
     sl_assert(rc == 0);
-    sl_lock_acquire(&p->lock);
-    if (job.state == JOB_UNDONE) {
-        sl_node_init(&job.node, f);
-        job.waited = true;
-        sl_park(&p->lock);
-    } else {
-        sl_wait_end(f);
-        sl_lock_release(&p->lock);
-    }
+    wait_for_end(p, &job, f);
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
     return job.state == JOB_REFUSED ? -EAGAIN : job.result;
 }
@@ -367,5 +486,5 @@ int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
 {
     if (fn == NULL || sl_deadline_check(deadline) < 0)
         return -EINVAL;
-    return sl_worker_here() != NULL ? sl_blocking_call(fn, arg, deadline, NULL, NULL) : fn(arg);
+    return sl_worker_here() != NULL ? sl_blocking_call(fn, arg, deadline, NULL, NULL, NULL) : fn(arg);
 }

@@ -23,10 +23,11 @@ struct sl_blocking { /* all under the lock but what says otherwise */
     _Atomic(uint64_t)      calls;       /* begun */
 };
 
-/* sley_blocking, on a fiber, of a call that somebody else may end while it waits for its turn: before it does, and with no lock held,
- * arm(ctx) hears of it, which may refuse with an error. From then on sl_op_cancel finds it, by the wait's sequence; with SL_ARM_CLOSE
- * the result is -EBADF. arm may be called several times; NULL: nobody. */
-int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx);
+/* sley_blocking, on a fiber, of a call that may be ended while it waits for its turn, and after it has begun: by the deadline, a cancel,
+ * and by sl_op_cancel, which finds the wait by its sequence. Before each wait, with no lock held, arm(ctx) hears of it, and may refuse
+ * it with an error. Once it has begun, to end it means to set *interrupted and to signal its thread until fn returns: fn's result
+ * counts, unless that is -EINTR. -ETIMEDOUT, -ECANCELED; -EBADF: by SL_ARM_CLOSE. */
+int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx, _Atomic(uint8_t) *interrupted);
 
 void sl_blocking_init(struct sl_blocking *p, uint32_t threads_max, const char *name);
 

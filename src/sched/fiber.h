@@ -17,6 +17,7 @@
 
 struct sl_scope;
 struct sl_stack;
+struct sley_gen;
 struct sley_runtime;
 
 enum sl_fiber_flags {
@@ -24,7 +25,8 @@ enum sl_fiber_flags {
     SL_FIBER_COPY   = 2, /* its argument is a copy: before it begins in `copy`, then at the top of its stack */
     SL_FIBER_HEAP   = 4, /* its argument is a copy on the heap, the fiber's to free */
     SL_FIBER_THREAD = 8, /* a plain thread's block: woken by futex */
-    SL_FIBER_SYSTEM = 16  /* an errand of the library: in no dump, and reached by no cancel */
+    SL_FIBER_SYSTEM = 16, /* an errand of the library: in no dump, and reached by no cancel */
+    SL_FIBER_NO_RING = 32 /* its runtime's workers have no rings: calls wait for readiness, or on the pool */
 };
 
 /* What the scope that a fiber is a child of notes of it; under that scope's lock. */
@@ -46,7 +48,10 @@ struct sl_fiber {
     /* First line: what exists from the start. */
     _Atomic(uint64_t)          word;       /* the wait word, park.h */
     _Atomic(struct sl_fiber *) next;       /* link of the one queue it is in */
-    sley_fn                   *fn;
+    union {
+        sley_fn               *fn;         /* until it begins */
+        struct sley_gen       *gen;        /* then: the innermost generator whose body it runs; third word: sley/gen_inline.h */
+    };
     struct sl_scope           *scope;      /* the innermost; never NULL (sl_scope_nowhere for a thread that is not attached). The fiber's */
     struct sley_runtime       *rt;         /* where it runs; NULL: a thread that is not attached */
     uint32_t                   older, younger; /* in its scope's list of children, by index; under that scope's lock */
@@ -83,6 +88,7 @@ struct sl_fiber {
     };
 };
 
+_Static_assert(offsetof(struct sl_fiber, gen) == 2 * sizeof(void *), "frozen: sley/gen_inline.h");
 #if !defined(SL_ASAN) && !defined(SL_TSAN)
 _Static_assert(sizeof(struct sl_fiber) == 128, "a fiber that has not begun costs two cache lines");
 #endif

@@ -3,7 +3,6 @@
 
 #include "ctx/stack.h"
 #include "event/buffers.h"
-#include "plat/self.h"
 
 #include <pthread.h>
 
@@ -13,7 +12,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void in_child(void)
 {
-    sl_thread_local_self = NULL; /* a fiber's thread was a worker; the child's is a plain thread */
+    sl_thread_reset_after_fork();
     sl_stack_reset_after_fork();
     sl_big_stack_reset_after_fork();
     sl_fiber_reset_after_fork();

@@ -10,6 +10,7 @@ extern _Atomic(uint8_t) sl_forked; /* 1 in a child that has made no runtime yet 
 /* Called when a runtime is created: watch for forks from now on; if this is a child, begin anew. */
 void sl_fork_watch(void);
 
+void sl_thread_reset_after_fork(void); /* thread.c: a plain thread stays itself, a worker becomes one */
 void sl_fiber_reset_after_fork(void); /* fiber.c: the shared list may have been caught half changed */
 void sl_big_stack_reset_after_fork(void); /* big_stack.c: its cache may have been */
 void sl_fd_reset_after_fork(void);    /* provided by src/io: no call of the parent's fibers is in flight here */

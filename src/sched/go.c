@@ -34,7 +34,7 @@ static struct sl_fiber *create(struct sl_scope *scope, sley_fn *fn, unsigned fla
     f->fn = fn;
     f->scope = scope;
     f->rt = rt;
-    f->flags = (uint8_t)flags;
+    f->flags = (uint8_t)(flags | (rt->has_rings ? 0 : SL_FIBER_NO_RING));
     sl_scope_enter(scope, f);
     if (w != NULL)
         sl_owner_add(&w->counters.started, 1); /* [drain.1] before it can run and end */

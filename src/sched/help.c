@@ -48,7 +48,7 @@ static bool help_ring(struct sl_worker *w, struct sl_worker *stalled)
         while (!sl_ring_has_completions(&stalled->ring) && sl_clock_ns() < give_up)
             sl_cpu_relax();
     }
-    while (sl_ring_has_completions(&stalled->ring) && sl_deque_count(&w->deque) < SL_DEQUE_CAP / 2 && sl_reap(w, stalled))
+    while (sl_ring_may_have_completions(&stalled->ring) && sl_deque_count(&w->deque) < SL_DEQUE_CAP / 2 && sl_reap(w, stalled))
         found = true;
     return found;
 }

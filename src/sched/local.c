@@ -257,6 +257,11 @@ void sl_locals_drop(struct sl_locals *l)
 {
     for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && drop_once(l); round++)
         ;
+    sl_locals_forget(l);
+}
+
+void sl_locals_forget(struct sl_locals *l)
+{
     if (l->slots != l->few)
         free(l->slots);
     l->slots = NULL;
@@ -269,6 +274,17 @@ void sl_locals_thread_ends(struct sl_thread *t)
     if (l == NULL)
         return;
     sl_locals_drop(l);
+    t->locals = NULL;
+    free(l);
+}
+
+void sl_locals_thread_forget(struct sl_thread *t)
+{
+    struct sl_locals *l = t->locals;
+
+    if (l == NULL)
+        return;
+    sl_locals_forget(l);
     t->locals = NULL;
     free(l);
 }

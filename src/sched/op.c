@@ -1,6 +1,7 @@
 /* op.c - operations on rings: handing them over, completing them, cancelling them; the doorbell. */
 #include "sched/switch.h"
 
+#include "plat/feature.h"
 #include "sched/op.h"
 
 #include <sley/fiber.h>
@@ -9,6 +10,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#define EPOLL_ROOM 64 /* completions that a sleep may note by itself */
 #define ASK_AGAIN_MAX_NS (100 * SLEY_MS) /* between two requests for the cancel of one operation */
 /* What the kernel says to itself of a call cut short, ERESTARTSYS to ERESTART_RESTARTBLOCK, and io_uring lets out for opens. */
 #define RESTART_FIRST 512
@@ -56,7 +58,7 @@ static void arrive_with_kernel(void *arg)
 
 bool sl_op_is_known(uint8_t code)
 {
-    return sl_ring_knows(&sl_worker_here()->ring, code);
+    return sl_ring_knows(&sl_worker_here()->ring, code); /* an epoll: none */
 }
 
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
@@ -224,6 +226,19 @@ static void prefetch_stack(const struct sl_fiber *f)
         __builtin_prefetch((char *)f->context.sp + at, 1);
 }
 
+/* Under the cq_lock of `of`. */
+static void doorbell_completed(struct sl_worker *of, const struct sl_completion *c)
+{
+    if (of->rt->has_rings && sl_feature_may(SL_FEATURE_POLL_MULTISHOT)) {
+        if (c->flags & IORING_CQE_F_MORE)
+            sl_feature_note(SL_FEATURE_POLL_MULTISHOT, 0);
+        else if (c->result == -EINVAL)
+            sl_feature_note(SL_FEATURE_POLL_MULTISHOT, c->result);
+    }
+    if (!(c->flags & IORING_CQE_F_MORE))
+        of->doorbell_armed = false;
+}
+
 /* Completions of the ring of `of`, reaped by w. */
 static void complete(struct sl_worker *w, struct sl_worker *of, const struct sl_completion *c, unsigned n)
 {
@@ -271,8 +286,8 @@ bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
         room = SL_REAP_MAX;
     n = sl_ring_reap(&of->ring, c, room);
     for (unsigned i = 0; i < n; i++)
-        if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL && !(c[i].flags & IORING_CQE_F_MORE))
-            of->doorbell_armed = false;
+        if ((c[i].user_data & 0xff) == SL_KIND_DOORBELL)
+            doorbell_completed(of, &c[i]);
     sl_lock_release(&of->ring.cq_lock);
     complete(w, of, c, n);
     return n > 0;
@@ -280,7 +295,7 @@ bool sl_reap_locked(struct sl_worker *w, struct sl_worker *of)
 
 bool sl_reap(struct sl_worker *w, struct sl_worker *of)
 {
-    if (!sl_ring_has_completions(&of->ring) || !sl_lock_try(&of->ring.cq_lock))
+    if (!sl_ring_may_have_completions(&of->ring) || !sl_lock_try(&of->ring.cq_lock))
         return false;
     return sl_reap_locked(w, of);
 }
@@ -323,6 +338,10 @@ void sl_poll_reserve(unsigned n)
 {
     struct sl_worker *w = sl_worker_here();
 
+    while (!w->rt->has_rings && sl_ring_soft_room(&w->ring) < n + EPOLL_ROOM)
+        sl_reap(w, w);
+    if (!w->rt->has_rings)
+        return;
     while (w->ring.sq_local - sl_load_acquire(w->ring.sq_head) + n > w->ring.sq_entries) { /* [ring.1] */
         sl_submit(w);
         sl_reap(w, w); /* the kernel refuses while completions overflow */
@@ -333,6 +352,8 @@ bool sl_poll_may_have_ended(void)
 {
     struct sl_worker *w = sl_worker_here();
 
+    if (!w->rt->has_rings)
+        return sl_reap(w, w); /* only the kernel knows */
     sl_submit(w);
     return sl_ring_has_completions(&w->ring);
 }
@@ -340,7 +361,14 @@ bool sl_poll_may_have_ended(void)
 struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag)
 {
     struct sl_worker *w = sl_worker_here();
-    struct io_uring_sqe *sqe = sl_ring_sqe(&w->ring); /* sl_poll_reserve made room */
+    uint64_t name = sl_user_data((uint32_t)fd, tag, SL_KIND_POLL);
+    struct io_uring_sqe *sqe;
+
+    if (!w->rt->has_rings) {
+        sl_ring_poll_epoll(&w->ring, fd, events, name);
+        return w;
+    }
+    sqe = sl_ring_sqe(&w->ring); /* sl_poll_reserve made room */
 
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = fd;
@@ -348,27 +376,73 @@ struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag)
     events = events << 16 | events >> 16;
 #endif
     sqe->poll32_events = events;
-    sqe->user_data = sl_user_data((uint32_t)fd, tag, SL_KIND_POLL);
+    sqe->user_data = name;
     published(w);
     return w;
 }
 
+/* Without a ring the poll's end is told by this worker, when it goes through its completions next: who asks wants to link itself first.
+ * What the epoll says of it later finds a tag that has moved on. */
+static int end_poll_errand(void *arg)
+{
+    sl_poll_reserve(1);
+    sl_ring_note(&sl_worker_here()->ring, (uint64_t)(uintptr_t)arg, -ECANCELED);
+    return 0;
+}
+
+static void end_poll(struct sl_worker *of, uint64_t name)
+{
+    if (sl_worker_here() != NULL) {
+        end_poll_errand((void *)(uintptr_t)name);
+        return;
+    }
+    for (;;) {
+        int rc = sl_errand(of->rt, NULL, end_poll_errand, (void *)(uintptr_t)name);
+
+        if (rc >= 0 || rc == -ECANCELED) /* the runtime has ended, and with it the poll */
+            return;
+        sl_thread_yield(); /* no memory for a control block */
+    }
+}
+
 void sl_poll_cancel(struct sl_worker *w, int fd, uint32_t tag)
 {
-    sl_ring_cancel(w, sl_user_data((uint32_t)fd, tag, SL_KIND_POLL));
+    if (!w->rt->has_rings)
+        end_poll(w, sl_user_data((uint32_t)fd, tag, SL_KIND_POLL));
+    else
+        sl_ring_cancel(w, sl_user_data((uint32_t)fd, tag, SL_KIND_POLL));
 }
 
 /* ---- the doorbell ---- */
 
+/* A poll that reports once would report at once if the bell were still rung. Only before the worker announces that it sleeps: who rang it
+ * until now has queued before that, and the worker looks at the queues behind the announcement. */
+static void silence(struct sl_worker *w)
+{
+    uint64_t rings;
+    ssize_t rc = read(w->doorbell_fd, &rings, sizeof rings);
+
+    (void)rc;
+}
+
 void sl_doorbell_arm(struct sl_worker *w)
 {
-    struct io_uring_sqe *sqe = get_sqe(w);
+    bool stays = sl_feature_may(SL_FEATURE_POLL_MULTISHOT);
+    struct io_uring_sqe *sqe;
 
+    if (!w->rt->has_rings) {
+        w->doorbell_armed = sl_ring_doorbell_epoll(&w->ring, w->doorbell_fd, sl_user_data(0, 0, SL_KIND_DOORBELL)) == 0;
+        return;
+    }
+    sqe = get_sqe(w);
     if (sqe == NULL)
         return; /* the sleep ends at once with the ring full, and comes back here */
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = w->doorbell_fd;
-    sqe->len = IORING_POLL_ADD_MULTI;
+    if (stays)
+        sqe->len = IORING_POLL_ADD_MULTI;
+    else
+        silence(w);
     sqe->poll32_events = POLLIN;
     sqe->user_data = sl_user_data(0, 0, SL_KIND_DOORBELL);
     sl_ring_publish(&w->ring);

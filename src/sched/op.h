@@ -25,7 +25,8 @@ struct sl_op {
     uint16_t slot;    /* of IORING_OP_READ and IORING_OP_WRITE in memory that the rings know (event/buffers.h): its slot + 1 */
 };
 
-/* Whether the kernel has the operation `code`; the caller is on a worker. What it was not asked for every kernel of 5.15 has. */
+/* Whether the kernel has the operation `code`, and SLEY_DISABLE leaves it; the caller is on a worker. What nobody asks for was asked for
+ * when the ring was made, which is refused without it. */
 bool sl_op_is_known(uint8_t code);
 
 /* Hand op to this worker's ring and park until its final completion. The fiber (never a plain thread) has called sl_wait_begin.

@@ -3,6 +3,7 @@
 
 #include "base/limits.h"
 #include "plat/cpu.h"
+#include "plat/feature.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -74,6 +75,21 @@ static int read_word(const char *name, uint32_t *out, const char *const *words, 
     return bad(name, text, want);
 }
 
+static int read_features(void)
+{
+    const char *list = getenv("SLEY_DISABLE");
+    char want[1024] = "names separated by commas, of ";
+    size_t n = strlen(want);
+    int rc = sl_feature_disable(list);
+
+    if (rc == 0)
+        return 0;
+    if (rc == -EBUSY)
+        return bad("SLEY_DISABLE", list, "membarrier is decided when the library is loaded, so the variable must be set before");
+    sl_feature_names(want + n, sizeof want - n);
+    return bad("SLEY_DISABLE", list, want);
+}
+
 static bool stack_size_ok(uint64_t bytes)
 {
     return bytes >= SL_STACK_BYTES_MIN && bytes <= SL_STACK_BYTES_MAX && (bytes & (bytes - 1)) == 0;
@@ -124,7 +140,8 @@ int sl_options_resolve(sley_options *out, const sley_options *given, bool *chaos
     word[1] = o.pinning;
     if ((word[0] == 0 && read_word("SLEY_BACKEND", &word[0], backends, "auto, uring or epoll") < 0) ||
         (word[1] == 0 && read_word("SLEY_PINNING", &word[1], pinnings, "none or cpu") < 0) ||
-        read_word("SLEY_CHAOS", &word[2], chaoses, "none or migrate") < 0 || read_word("SLEY_LOG", &word[3], logs, "none or stderr") < 0)
+        read_word("SLEY_CHAOS", &word[2], chaoses, "none or migrate") < 0 || read_word("SLEY_LOG", &word[3], logs, "none or stderr") < 0 ||
+        read_features() < 0)
         return -EINVAL;
 
     if (value[0] > SL_WORKERS_MAX)

@@ -13,6 +13,7 @@
 #include "sched/worker.h"
 
 #include "plat/cpu.h"
+#include "plat/feature.h"
 #include "plat/futex.h"
 #include "sched/op.h"
 #include "sched/options.h"
@@ -114,7 +115,7 @@ static void *worker_main(void *arg)
     char name[24];
 
     w->thread.errno_slot = &errno;
-    sl_thread_local_self = &w->thread;
+    sley_thread_here = &w->thread;
     sl_store_relaxed(&w->cpu_slot, sl_rseq_cpu_slot());
     snprintf(name, sizeof name, "%.10s/%u", w->rt->options.name, w->number);
     name[15] = '\0'; /* the kernel keeps 15 characters */
@@ -130,7 +131,7 @@ static void *worker_main(void *arg)
     sl_context_fini(&w->idle);
     if (w->altstack != NULL)
         sl_overflow_stack_fini(w->altstack);
-    sl_thread_local_self = NULL;
+    sley_thread_here = NULL;
     return NULL;
 }
 
@@ -139,11 +140,12 @@ static void worker_destroy(struct sl_worker *w)
     if (w == NULL)
         return;
     sl_stack_cache_drain(w->rt->stacks, &w->stacks);
+    sl_stack_cache_drain(w->rt->gen_stacks, &w->gen_stacks);
     sl_fiber_cache_drain(&w->fibers);
     sl_timer_heap_fini(&w->timers);
     if (w->doorbell_fd >= 0)
         close(w->doorbell_fd);
-    if (w->ring.fd >= 0)
+    if (w->ring.fd >= 0 || w->ring.epoll_fd >= 0)
         sl_ring_fini(&w->ring);
     free(w->seen_ticks);
     free(w);
@@ -164,7 +166,7 @@ static int worker_create(sley_runtime *rt, unsigned number)
     w->rt = rt;
     w->number = (uint16_t)number;
     w->random = UINT64_C(0x9e3779b97f4a7c15) * (number + 1);
-    w->ring.fd = -1;
+    w->ring.fd = w->ring.epoll_fd = -1;
     sl_timer_heap_init(&w->timers, (uint16_t)number);
     w->doorbell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (w->doorbell_fd < 0)
@@ -172,10 +174,18 @@ static int worker_create(sley_runtime *rt, unsigned number)
     w->seen_ticks = calloc(rt->worker_count, sizeof *w->seen_ticks);
     if (w->seen_ticks == NULL)
         return -ENOMEM;
-    rc = sl_ring_init(&w->ring, rt->options.ring_entries);
+    rc = rt->has_rings ? sl_ring_init(&w->ring, rt->options.ring_entries) : sl_ring_init_epoll(&w->ring);
     if (rc < 0)
-        w->ring.fd = -1;
+        w->ring.fd = w->ring.epoll_fd = -1;
     return rc;
+}
+
+static void workers_destroy(sley_runtime *rt)
+{
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        worker_destroy(rt->workers[i]);
+        rt->workers[i] = NULL;
+    }
 }
 
 /* ---- create, start ---- */
@@ -183,22 +193,27 @@ static int worker_create(sley_runtime *rt, unsigned number)
 static void free_runtime(sley_runtime *rt)
 {
     if (rt->workers != NULL)
-        for (unsigned i = 0; i < rt->worker_count; i++)
-            worker_destroy(rt->workers[i]);
+        workers_destroy(rt);
     free(rt->workers);
-    if (rt->stacks != NULL)
-        sl_stack_pool_destroy(rt->stacks);
+    if (rt->gen_stacks != rt->stacks)
+        sl_stack_pool_destroy(rt->gen_stacks);
+    sl_stack_pool_destroy(rt->stacks);
     pthread_mutex_destroy(&rt->control);
     free(rt);
 }
 
 static const char *ring_error(int rc)
 {
+    if (!sl_feature_allowed(SL_FEATURE_IO_URING))
+        return "switched off (SLEY_DISABLE)";
     switch (rc) {
     case -EPERM:
         return "refused (EPERM): a container's seccomp profile or kernel.io_uring_disabled forbids it";
     case -ENOSYS:
         return "not in this kernel (ENOSYS)";
+    case -EOPNOTSUPP:
+        return sl_feature_allowed(SL_FEATURE_EXT_ARG) ? "too old in this kernel (EOPNOTSUPP): Linux 5.11 has what is needed"
+                                                      : "without ext_arg (SLEY_DISABLE)";
     case -ENOMEM:
         return "out of memory (ENOMEM): raise RLIMIT_MEMLOCK (ulimit -l) or set SLEY_WORKERS or SLEY_RING_ENTRIES lower";
     case -EMFILE:
@@ -207,6 +222,53 @@ static const char *ring_error(int rc)
     default:
         return "not usable";
     }
+}
+
+/* All workers with io_uring, or all without. *which: the one that failed. */
+static int workers_create(sley_runtime *rt, bool has_rings, unsigned *which)
+{
+    int rc = 0;
+
+    rt->has_rings = has_rings;
+    for (*which = 0; *which < rt->worker_count; ++*which)
+        if ((rc = worker_create(rt, *which)) < 0)
+            break;
+    return rc;
+}
+
+/* What descriptors and memory an epoll needs as well is no reason to try it. */
+static bool is_refusal(int rc)
+{
+    return rc != -EMFILE && rc != -ENFILE;
+}
+
+static int choose_backend(sley_runtime *rt)
+{
+    unsigned which = 0;
+    int rc, refused = 0;
+
+    if (rt->options.backend != SLEY_BACKEND_EPOLL) {
+        refused = rc = sl_feature_allowed(SL_FEATURE_IO_URING) ? workers_create(rt, true, &which) : -ENOSYS;
+        sl_feature_note(SL_FEATURE_IO_URING, rc);
+        if (rc == 0) {
+            rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
+            sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);
+            return 0;
+        }
+        if (rt->options.backend == SLEY_BACKEND_URING || !is_refusal(rc)) {
+            fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", which + 1, rt->worker_count, ring_error(rc), strerror(-rc));
+            return rc;
+        }
+        workers_destroy(rt);
+    }
+    rc = workers_create(rt, false, &which);
+    if (rc < 0)
+        fprintf(stderr, "sley: worker %u of %u: epoll: %s\n", which + 1, rt->worker_count, strerror(-rc));
+    else if (refused < 0)
+        snprintf(rt->backend, sizeof rt->backend, "epoll: io_uring %s", ring_error(refused));
+    else
+        snprintf(rt->backend, sizeof rt->backend, "epoll: as SLEY_BACKEND or options.backend says");
+    return rc;
 }
 
 int sley_runtime_create(sley_runtime **out, const sley_options *options)
@@ -225,10 +287,6 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     rc = sl_stack_guard_wanted(); /* SLEY_GUARD */
     if (rc < 0)
         return rc;
-    if (resolved.backend == SLEY_BACKEND_EPOLL) {
-        fprintf(stderr, "sley: SLEY_BACKEND=epoll: this version has the io_uring backend only\n");
-        return -EOPNOTSUPP;
-    }
     rt = aligned_alloc(64, (sizeof *rt + 63) & ~(size_t)63);
     if (rt == NULL)
         return -ENOMEM;
@@ -243,18 +301,16 @@ int sley_runtime_create(sley_runtime **out, const sley_options *options)
     sl_idle_init(&rt->idle, rt->worker_count);
     sl_blocking_init(&rt->blocking, resolved.blocking_threads_max, resolved.name);
     rt->stacks = sl_stack_pool_create(resolved.stack_bytes);
+    rt->gen_stacks = resolved.gen_stack_bytes == resolved.stack_bytes ? rt->stacks : sl_stack_pool_create(resolved.gen_stack_bytes);
     rt->workers = calloc(rt->worker_count, sizeof(struct sl_worker *));
-    rc = rt->stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
-    for (unsigned i = 0; i < rt->worker_count && rc == 0; i++)
-        if ((rc = worker_create(rt, i)) < 0)
-            fprintf(stderr, "sley: worker %u of %u: io_uring is %s: %s\n", i + 1, rt->worker_count, ring_error(rc), strerror(-rc));
+    rc = rt->stacks == NULL || rt->gen_stacks == NULL || rt->workers == NULL ? -ENOMEM : 0;
+    if (rc == 0)
+        rc = choose_backend(rt);
     if (rc < 0) {
         free_runtime(rt);
         return rc;
     }
     sl_overflow_report_install();
-    rt->sync_cancel = sl_ring_has_sync_cancel(&rt->workers[0]->ring);
-    sl_ring_describe(&rt->workers[0]->ring, rt->backend, sizeof rt->backend);
     *out = rt;
     return 0;
 }

@@ -4,7 +4,7 @@
 #include "base/assert.h"
 #include "plat/cpu.h"
 #include "sched/op.h"
-#include "sched/worker.h"
+#include "sched/switch.h"
 
 struct sl_scope sl_scope_nowhere = { .kind = SL_SCOPE_ISOLATED, .timer = { .deadline = SL_TIME_NONE, .key = SL_TIME_NONE } };
 
@@ -234,7 +234,7 @@ static void spread(struct sl_scope *s)
     struct sl_scope *todo = NULL;
 
     while (s != NULL) {
-        struct sley_runtime *rt = s->parent == NULL ? s->rt : NULL;
+        struct sley_runtime *rt = s->opener == NULL ? s->rt : NULL; /* a runtime's own */
         bool opener_is_due = true, more;
 
         sl_fence_seq_cst(); /* [cancel.1] */
@@ -281,6 +281,18 @@ void sl_scope_cancel_pinned(struct sl_scope *s, enum sl_scope_cause cause)
     unpin(s);
 }
 
+/* Of f, which stands in s or further inside: s is another fiber's generator's, and may be moved away while f looks at the scope around. */
+static bool is_moved_by_another(const struct sl_scope *s, const struct sl_fiber *f)
+{
+    return s->moves && s->opener != f;
+}
+
+/* For f, which stands in s or further inside: the scope around it, as far as its cancel comes down; NULL: no further, or f cannot tell. */
+static struct sl_scope *scope_around(const struct sl_scope *s, const struct sl_fiber *f)
+{
+    return is_moved_by_another(s, f) || s->shielded ? NULL : s->parent;
+}
+
 bool sl_scope_note_cut(struct sl_fiber *f)
 {
     struct sl_scope *s = f->scope;
@@ -290,12 +302,43 @@ bool sl_scope_note_cut(struct sl_fiber *f)
     while (s != NULL && sl_load_acquire(&s->cancelled)) { /* [cancel.2] */
         if (!(sl_load_relaxed(&s->cut) & SL_CUT_CALL)) /* bits are only added */
             sl_or_relaxed(&s->cut, SL_CUT_CALL);
-        s = s->shielded ? NULL : s->parent;
+        s = scope_around(s, f);
     }
     return true;
 }
 
+void sl_scope_pass_cut_on(const struct sl_scope *s, struct sl_fiber *f)
+{
+    if (s->shielded || s->cause != SL_CAUSE_ABOVE || sl_load_relaxed(&s->cut) == 0) /* closed: nobody else has it */
+        return;
+    for (struct sl_scope *p = f->scope; p != NULL && sl_load_acquire(&p->cancelled); p = scope_around(p, f)) /* [cancel.2] */
+        sl_or_relaxed(&p->cut, SL_CUT_CALL); /* bits are only added */
+}
+
 /* ---- the deadline ---- */
+
+/* f stands in scopes of another fiber's generator, and cannot look at those around: but what is due stands in some worker's heap. */
+static bool overdue_around(struct sl_fiber *f)
+{
+    struct sl_worker *w = sl_worker_here();
+    bool expired = false;
+    int64_t now = 0;
+
+    for (unsigned i = 0; i < w->rt->worker_count; i++) {
+        struct sl_timer_heap *h = &w->rt->workers[i]->timers;
+        int64_t first = sl_load_relaxed(&h->first); /* hint, re-checked under the heap's lock */
+
+        if (first != SL_TIME_NONE && now == 0)
+            now = sl_clock_ns();
+        if (first != SL_TIME_NONE && first <= now) {
+            sl_timers_expire(w, h, now);
+            expired = true;
+        }
+    }
+    if (expired)
+        sl_look_for_sleepers(w); /* f goes on computing */
+    return sl_cancelled(f);
+}
 
 bool sl_scope_overdue(struct sl_fiber *f)
 {
@@ -303,7 +346,7 @@ bool sl_scope_overdue(struct sl_fiber *f)
 
     if (sl_load_relaxed(&f->shields) > 0) /* own */
         return false;
-    for (struct sl_scope *s = f->scope; s != NULL; s = s->parent) { /* all of them are open: f stands inside */
+    for (struct sl_scope *s = f->scope; s != NULL; s = scope_around(s, f)) { /* all of them are open: f stands inside */
         int64_t deadline = sl_load_relaxed(&s->timer.deadline); /* hint: somebody may just be moving it */
 
         if (deadline != SL_TIME_NONE && now == 0)
@@ -312,8 +355,8 @@ bool sl_scope_overdue(struct sl_fiber *f)
             sl_scope_cancel(s, SL_CAUSE_DEADLINE);
             return sl_cancelled(f);
         }
-        if (s->shielded)
-            break;
+        if (is_moved_by_another(s, f))
+            return overdue_around(f);
     }
     return false;
 }

@@ -11,7 +11,9 @@
  *   S3  `cancelled` is set once, under the lock; a scope opened inside later inherits it, unless a shield is open. From then on every wait
  *       of a fiber whose innermost scope it is fails, but under a shield.
  *   S4  A fiber stands, for a canceller, in exactly one scope, its innermost one: as opener if the scope has no `inner`, as child if it
- *       has not opened any. Only there it is looked at, once: what it begins to wait for later sees the flag.
+ *       has not opened any. Only there it is looked at, once: what it begins to wait for later sees the flag. The scopes that a
+ *       generator's body has open move: while it runs they lie inside the scope of who resumed it, and the fiber stands in the
+ *       innermost one; while it is suspended, inside the one it was made in, and the fiber stands in none of them (task/scope.c).
  *   S5  `shields` of a fiber cannot change while one wait lasts. So a canceller that reads word, shields, and then claims with that word
  *       has read the right ones, and never ends a wait that a shield covers.
  *
@@ -35,6 +37,7 @@
 #include <sley/base.h>
 
 struct sl_fiber;
+struct sley_gen;
 struct sley_runtime;
 
 enum sl_scope_cause { SL_CAUSE_NONE, SL_CAUSE_CALL, SL_CAUSE_DEADLINE, SL_CAUSE_ERROR, SL_CAUSE_ABOVE };
@@ -49,7 +52,8 @@ struct sl_scope {
     uint8_t          shielded; /* opened under a shield: what concerns the parent does not come down */
     uint8_t          shields;  /* of the opener when it opened this */
     uint8_t          cause;    /* enum sl_scope_cause: of `cancelled` */
-    uint8_t          inner;    /* the opener has opened a scope inside this one */
+    uint8_t          inner;    /* the opener is not to be looked at here: it stands further inside, or has stepped out for a while */
+    uint8_t          moves;    /* opened by a generator's body: only the opener knows how long the scope around it lasts. Constant */
     uint8_t          seen;     /* as inner scope: the parent's cancel has looked at it. Under the parent's lock */
     struct sl_fiber *first_child, *last_child;
     struct sl_scope *first_inside, *last_inside; /* scopes opened inside, by the opener or by children */
@@ -66,6 +70,7 @@ struct sl_scope {
     _Atomic(uint8_t) cancelled; /* [cancel.1] */
     _Atomic(uint8_t) cut;      /* enum sl_scope_cut: what `cancelled` has cut short here or inside */
     int              result;   /* once CLOSED */
+    struct sley_gen *gens;     /* made here by the opener, and not closed; the opener's */
 };
 
 extern struct sl_scope sl_scope_nowhere; /* of threads that are attached to no runtime */
@@ -89,6 +94,10 @@ void sl_scope_deadline_off(struct sl_scope *s); /* the opener, before it looks a
 /* f's scope is cancelled: whether f must stop, or a shield is open. If so, note in each scope that the cancel came through that it has cut
  * somebody short. Always called by f itself. */
 bool sl_scope_note_cut(struct sl_fiber *f);
+
+/* f has closed s, which a generator's body had opened, and stands around it: that a cancel from further out has cut somebody in s short is
+ * noted there now; those inside could not look beyond s. */
+void sl_scope_pass_cut_on(const struct sl_scope *s, struct sl_fiber *f);
 
 /* For a fiber that does not wait, on a worker that may have had no occasion to look at its timers: whether the deadline of a scope that f
  * is in has passed; if so that scope is cancelled. Always called by f itself; true: it must stop. */

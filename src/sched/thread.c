@@ -1,4 +1,6 @@
 /* thread.c - plain threads: a control block for one that waits, made at its first wait, given back when the thread ends. */
+#include "sched/fork.h"
+#include "sched/gens.h"
 #include "sched/local.h"
 #include "sched/worker.h"
 
@@ -6,7 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-__thread struct sl_thread *sl_thread_local_self;
+/* Read by assembly only, of which link-time optimisation knows nothing: without the attribute it leaves the stores out. */
+__attribute__((used)) __thread struct sl_thread *sley_thread_here;
 
 static pthread_key_t end_key;
 static pthread_once_t end_once = PTHREAD_ONCE_INIT;
@@ -15,7 +18,7 @@ static pthread_once_t end_once = PTHREAD_ONCE_INIT;
 struct sl_thread *sl_self_call(void);
 __attribute__((noinline)) struct sl_thread *sl_self_call(void)
 {
-    struct sl_thread *self = sl_thread_local_self;
+    struct sl_thread *self = sley_thread_here;
 
     __asm__ volatile("" : "+r"(self) : : "memory");
     return self;
@@ -26,10 +29,15 @@ static void thread_ends(void *arg)
 {
     struct sl_thread *t = arg;
 
-    sl_locals_thread_ends(t); /* the drops may call the library */
+    sl_gens_close(&t->gens);
+    for (int round = 0; round < SL_LOCAL_DROP_ROUNDS && t->locals != NULL; round++) {
+        sl_locals_thread_ends(t); /* the drops may call the library, and make some */
+        sl_gens_close(&t->gens);  /* ... which set values when they are closed */
+    }
+    sl_locals_thread_forget(t);
     if (t->rt != NULL) /* it should have detached; its block may not stay in the runtime's list */
         sl_scope_leave(&t->rt->root, t->current);
-    sl_thread_local_self = NULL;
+    sley_thread_here = NULL;
     sl_fiber_free(NULL, t->current);
     free(t);
 }
@@ -56,8 +64,25 @@ struct sl_thread *sl_self_create(void)
     t->current = f;
     pthread_once(&end_once, make_key);
     pthread_setspecific(end_key, t);
-    sl_thread_local_self = t;
+    sley_thread_here = t;
     return t;
+}
+
+static void stand_nowhere(struct sl_thread *t)
+{
+    t->rt = NULL;
+    t->current->rt = NULL;
+    t->current->scope = &sl_scope_nowhere;
+}
+
+void sl_thread_reset_after_fork(void)
+{
+    struct sl_thread *t = sley_thread_here;
+
+    if (t != NULL && t->worker == NULL)
+        stand_nowhere(t); /* what it was attached to is the parent's */
+    else
+        sley_thread_here = NULL;
 }
 
 int sley_runtime_attach(sley_runtime *rt)
@@ -82,9 +107,7 @@ void sley_runtime_detach(void)
     if (t == NULL || t->worker != NULL || t->rt == NULL)
         return;
     sl_scope_leave(&t->rt->root, t->current);
-    t->rt = NULL;
-    t->current->rt = NULL;
-    t->current->scope = &sl_scope_nowhere;
+    stand_nowhere(t);
 }
 
 sley_runtime *sley_runtime_current(void)

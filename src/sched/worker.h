@@ -41,6 +41,7 @@ struct sl_worker {
     struct sl_fiber     *handoff;       /* picked, but could not begin without a new stack: the idle context begins it */
     struct sl_fiber     *pinned_head, *pinned_tail; /* ready, and must run here */
     struct sl_stack_cache stacks;
+    struct sl_stack_cache gen_stacks; /* unless rt->gen_stacks is rt->stacks */
     struct sl_fiber_cache fibers;
     int64_t              now;           /* last clock reading */
     uint64_t             random;
@@ -62,7 +63,7 @@ struct sl_worker {
     struct sl_queue      mailbox;       /* anybody pushes; owner takes */
     struct sl_timer_heap timers;        /* under its lock */
     struct sl_ring       ring;
-    int                  doorbell_fd;   /* an eventfd with a multishot poll on the ring */
+    int                  doorbell_fd;   /* an eventfd that the ring polls */
 };
 
 #define SL_OUTSIDE_CLOSED ((uint64_t)1 << 63)
@@ -77,8 +78,10 @@ struct sley_runtime {
     _Atomic(unsigned)      threads;      /* of them running, the first ones; grows at the start */
     struct sl_worker     **workers;
     struct sl_stack_pool  *stacks;
+    struct sl_stack_pool  *gen_stacks;   /* of generators; the same one if they are of the same size */
     struct sl_blocking     blocking;
     bool                   chaos;        /* SLEY_CHAOS=migrate: every wake sends the fiber to another worker */
+    bool                   has_rings;    /* io_uring; else epolls stand in for them */
     bool                   sync_cancel;  /* the kernel's REGISTER_SYNC_CANCEL */
     bool                   run;          /* made by sley_run: it stops when its first fiber has ended */
     bool                   log_stderr;

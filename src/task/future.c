@@ -34,6 +34,7 @@
 
 #include "base/assert.h"
 #include "plat/cpu.h"
+#include "sched/gens.h"
 #include "sched/worker.h"
 #include "task/scope.h"
 
@@ -423,6 +424,7 @@ static int task_main(void *arg)
 
     SLEY_ASSERT(self->scope == &scope, "sley_scope_init", "the task has ended with a scope open: sley_scope_wait is missing");
     SLEY_ASSERT(sl_load_relaxed(&self->shields) == 0, "sley_shield_begin", "the task has ended with a shield open"); /* own */
+    sl_gens_close(&scope.gens);
     if (rc < 0) {
         state = rc == -ECANCELED && sl_load_relaxed(&scope.cancelled) ? SLEY_FUTURE_CANCELLED : SLEY_FUTURE_FAILED; /* its wait saw it */
         sl_owner_add(&sl_worker_here()->counters.failed, 1);

@@ -6,7 +6,9 @@
  *   3  the scope leaves its parent's list, under the parent's lock, if there is still no pin: from here on nobody can reach it
  * The result is then the fiber's own to compute. */
 #include "task/scope.h"
+#include "sched/gens.h"
 #include "sched/worker.h"
+#include "task/gen.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -60,34 +62,72 @@ static void set_deadline(struct sl_scope *s, sley_time deadline, const char *cal
     }
 }
 
-void sl_scope_open(struct sl_scope *s, struct sl_fiber *f, enum sl_scope_kind kind)
+/* Under the parent's lock: into its list of scopes inside. true: the parent's cancel comes down to s, and has been there already. */
+static bool link_inside(struct sl_scope *parent, struct sl_scope *s)
 {
-    struct sl_scope *parent = f->scope;
-    uint8_t shields = sl_load_relaxed(&f->shields); /* own */
-    bool is_child = parent->opener != f;
-
-    *s = (struct sl_scope){
-        .state = SL_SCOPE_OPEN, .kind = (uint8_t)kind, .shielded = shields > 0, .shields = shields,
-        .parent = parent, .opener = f, .rt = f->rt, .timer = { .kind = SL_TIMER_SCOPE },
-    };
-    sl_store_relaxed(&s->timer.deadline, SL_TIME_NONE); /* nobody else knows it yet */
-    sl_store_relaxed(&s->timer.key, SL_TIME_NONE);
-    sl_lock_acquire(&parent->lock);
-    s->seen = sl_load_relaxed(&parent->cancelled); /* under the lock */
-    if (s->seen && !s->shielded) { /* S3 */
-        sl_store_relaxed(&s->cancelled, 1);
-        s->cause = SL_CAUSE_ABOVE;
-    }
+    s->parent = parent;
+    s->seen = sl_load_relaxed(&parent->cancelled);
+    s->younger = NULL;
     s->older = parent->last_inside;
     if (s->older != NULL)
         s->older->younger = s;
     else
         parent->first_inside = s;
     parent->last_inside = s;
-    if (is_child)
-        sl_store_relaxed(&f->child, sl_load_relaxed(&f->child) | SL_CHILD_OPENED); /* S4; under the lock */
+    return s->seen && !s->shielded;
+}
+
+/* Under the parent's lock. */
+static void unlink_inside(struct sl_scope *s)
+{
+    struct sl_scope *parent = s->parent;
+
+    if (s->older != NULL)
+        s->older->younger = s->younger;
     else
+        parent->first_inside = s->younger;
+    if (s->younger != NULL)
+        s->younger->older = s->older;
+    else
+        parent->last_inside = s->older;
+}
+
+/* S4, under the parent's lock: f goes on in a scope inside `parent`, where it stood until now, or stands there again. */
+static void go_inside(struct sl_scope *parent, struct sl_fiber *f)
+{
+    if (parent->opener == f)
         parent->inner = 1;
+    else
+        sl_store_relaxed(&f->child, sl_load_relaxed(&f->child) | SL_CHILD_OPENED); /* under the lock */
+}
+
+static void come_back(struct sl_scope *parent, struct sl_fiber *f)
+{
+    if (parent->opener == f)
+        parent->inner = 0;
+    else
+        sl_store_relaxed(&f->child, sl_load_relaxed(&f->child) & ~SL_CHILD_OPENED); /* under the lock */
+}
+
+void sl_scope_open(struct sl_scope *s, struct sl_fiber *f, enum sl_scope_kind kind)
+{
+    struct sl_scope *parent = f->scope;
+    uint8_t shields = sl_load_relaxed(&f->shields); /* own */
+
+    *s = (struct sl_scope){
+        .state = SL_SCOPE_OPEN, .kind = (uint8_t)kind, .shielded = shields > 0, .shields = shields,
+        .moves = f->gen != NULL, .parent = parent, .opener = f, .rt = f->rt, .timer = { .kind = SL_TIMER_SCOPE },
+    };
+    sl_store_relaxed(&s->timer.deadline, SL_TIME_NONE); /* nobody else knows it yet */
+    sl_store_relaxed(&s->timer.key, SL_TIME_NONE);
+    if (__builtin_expect(f->gen != NULL, 0))
+        sl_gen_scope_opened(f->gen, s, shields);
+    sl_lock_acquire(&parent->lock);
+    if (link_inside(parent, s)) { /* S3 */
+        sl_store_relaxed(&s->cancelled, 1);
+        s->cause = SL_CAUSE_ABOVE;
+    }
+    go_inside(parent, f);
     sl_store_relaxed(&f->shields, 0); /* own. Shields are counted anew inside */
     f->scope = s;
     sl_lock_release(&parent->lock);
@@ -179,6 +219,8 @@ void sley_shield_begin(void)
     struct sl_fiber *f = sl_current();
 
     SLEY_ASSERT(sl_load_relaxed(&f->shields) < UINT8_MAX - 1, "sley_shield_begin", "254 shields are open");
+    if (__builtin_expect(f->gen != NULL, 0))
+        sl_gen_shield_begun(f->gen, sl_load_relaxed(&f->shields));
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) + 1); /* own */
 }
 
@@ -187,7 +229,64 @@ void sley_shield_end(void)
     struct sl_fiber *f = sl_current();
 
     SLEY_ASSERT(sl_load_relaxed(&f->shields) > 0, "sley_shield_end", "no shield is open in this scope");
+    if (__builtin_expect(f->gen != NULL, 0))
+        sl_gen_shield_ended(f->gen);
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
+}
+
+/* ---- a generator's body steps out of its scopes, and in again ----
+ *
+ * f runs, so nobody may claim it, and what it begins to wait for later sees the flags. Between leaving one list and joining the other the
+ * scopes are in none: a cancel that passes meanwhile is seen in `cancelled` of the scope they join, under its lock. */
+
+/* S4: whether cancellers look at the opener here. */
+static void set_inner(struct sl_scope *s, uint8_t inner)
+{
+    sl_lock_acquire(&s->lock);
+    s->inner = inner;
+    sl_lock_release(&s->lock);
+}
+
+uint8_t sl_scope_step_out(struct sl_fiber *f, struct sl_scope *outermost, struct sl_scope *home, uint8_t shields)
+{
+    struct sl_scope *around = outermost->parent;
+    uint8_t inside = sl_load_relaxed(&f->shields); /* own */
+    bool late;
+
+    set_inner(f->scope, 1);
+    sl_lock_acquire(&around->lock);
+    unlink_inside(outermost);
+    come_back(around, f);
+    f->scope = around;
+    sl_store_relaxed(&f->shields, shields); /* own */
+    sl_lock_release(&around->lock);
+    sl_lock_acquire(&home->lock);
+    outermost->shielded = outermost->shields > shields; /* the body's own; the consumer's does not last longer than the resume */
+    late = link_inside(home, outermost);
+    sl_lock_release(&home->lock);
+    if (late)
+        sl_scope_cancel(outermost, SL_CAUSE_ABOVE);
+    return inside;
+}
+
+void sl_scope_step_in(struct sl_fiber *f, struct sl_scope *outermost, struct sl_scope *innermost, uint8_t shields)
+{
+    struct sl_scope *home = outermost->parent, *around = f->scope;
+    bool late;
+
+    sl_lock_acquire(&home->lock);
+    unlink_inside(outermost);
+    sl_lock_release(&home->lock);
+    sl_lock_acquire(&around->lock);
+    outermost->shielded = outermost->shields > 0; /* nobody reaches it but through the list */
+    late = link_inside(around, outermost);
+    go_inside(around, f);
+    f->scope = innermost;
+    sl_store_relaxed(&f->shields, shields); /* own */
+    sl_lock_release(&around->lock);
+    set_inner(innermost, 0);
+    if (late)
+        sl_scope_cancel(outermost, SL_CAUSE_ABOVE);
 }
 
 /* ---- an arm of select: no child is left ---- */
@@ -308,21 +407,12 @@ static bool leave_parent(struct sl_scope *s, struct sl_fiber *f, bool *above)
     empty = is_empty(s);
     sl_lock_release(&s->lock);
     if (empty) {
-        if (s->older != NULL)
-            s->older->younger = s->younger;
-        else
-            parent->first_inside = s->younger;
-        if (s->younger != NULL)
-            s->younger->older = s->older;
-        else
-            parent->last_inside = s->older;
-        if (parent->opener == f)
-            parent->inner = 0;
-        else
-            sl_store_relaxed(&f->child, sl_load_relaxed(&f->child) & ~SL_CHILD_OPENED); /* under the lock */
+        unlink_inside(s);
+        come_back(parent, f);
         f->scope = parent;
         sl_store_relaxed(&f->shields, s->shields); /* own */
-        *above = !s->shielded && sl_load_relaxed(&parent->cancelled); /* under the lock */
+        /* What came from a scope that a generator's body was resumed in before stays a cancel from above, under a shield too. */
+        *above = s->cause == SL_CAUSE_ABOVE || (!s->shielded && sl_load_relaxed(&parent->cancelled)); /* under the lock */
     }
     sl_lock_release(&parent->lock);
     return empty;
@@ -334,9 +424,11 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     bool above;
 
     bool cut = rc == -ECANCELED && sl_load_relaxed(&s->cancelled); /* hint: its own wait saw it */
+    bool closing = rc == -ECANCELED && f->gen != NULL && sl_gen_is_closing(f->gen); /* the yield said it, whatever has cancelled s */
 
     if (rc < 0 && !cut && sl_cas_acq_rel(&s->error, &none, rc))
         sl_scope_cancel(s, SL_CAUSE_ERROR);
+    sl_gens_close(&s->gens);
     sl_store_relaxed(&f->shields, 1); /* own; no other is open */
     if (s->kind != SL_SCOPE_TASK && wait_until_empty(s, f, deadline) < 0) {
         sl_scope_cancel(s, SL_CAUSE_DEADLINE);
@@ -345,7 +437,11 @@ int sl_scope_close(struct sl_scope *s, struct sl_fiber *f, int rc, sley_time dea
     sl_scope_deadline_off(s);
     while (!leave_parent(s, f, &above))
         wait_until_empty(s, f, SLEY_FOREVER);
-    s->result = outcome(s, rc, above);
+    if (__builtin_expect(f->gen != NULL, 0)) {
+        sl_gen_scope_closed(f->gen);
+        sl_scope_pass_cut_on(s, f);
+    }
+    s->result = outcome(s, rc, above || closing);
     s->state = SL_SCOPE_CLOSED;
     return s->result;
 }
@@ -361,6 +457,7 @@ int sley_scope_wait(sley_scope *handle, int rc, sley_time deadline)
         return s->result;
     SLEY_ASSERT(s->state == SL_SCOPE_OPEN, "sley_scope_wait", "the scope is not open");
     SLEY_ASSERT(f != NULL && s->opener == f, "sley_scope_wait", "another fiber has opened the scope");
+    SLEY_ASSERT(f->gen == NULL || sl_gen_has_scopes(f->gen), "sley_scope_wait", "the generator's body has not opened the scope");
     SLEY_ASSERT(f->scope == s, "sley_scope_wait", "a scope opened inside it is still open: close that first");
     SLEY_ASSERT(sl_load_relaxed(&f->shields) == 0, "sley_scope_wait", "a shield begun inside the scope is still open");
     if (sl_deadline_check(deadline) < 0) { /* an error, but it has to be closed all the same */

@@ -1,11 +1,14 @@
 """The programs beside this file, as a user would write them, do what their authors expect: test_programs.py DIRECTORY-OF-THE-BUILT-ONES.
 
 A line of output may come before or after another where fibers run at once: then the lines are compared sorted."""
+import fcntl
+import http.client
 import pathlib
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import unittest
 
 BUILT = pathlib.Path(sys.argv.pop(1))
@@ -65,6 +68,42 @@ class Programs(unittest.TestCase):
         self.assertEqual(server.communicate()[0], 'drained\n')
         self.assertEqual(server.returncode, 0)
 
+    def test_07_http_files(self):
+        with tempfile.TemporaryDirectory() as root, open(BUILT / 'port_8080.lock', 'w') as lock:  # the port is in the program
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with socket.socket() as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    s.bind(('127.0.0.1', 8080))
+                except OSError:
+                    self.skipTest('port 8080 is taken')
+            content = bytes(i * i % 251 for i in range(300000))
+            pathlib.Path(root, 'large').write_bytes(content)
+            pathlib.Path(root, 'small').write_bytes(b'hello')
+            pathlib.Path(root, 'folder').mkdir()
+            server = subprocess.Popen([BUILT / '07_http_files', root])
+            client = http.client.HTTPConnection('127.0.0.1', 8080)
+            while True:  # until it listens
+                try:
+                    client.connect()
+                    break
+                except ConnectionRefusedError:
+                    self.assertIsNone(server.poll())
+            for path, status, body in (('/small', 200, b'hello'), ('/large', 200, content), ('/none', 404, b''), ('/folder', 403, b''),
+                                       ('/a/../small', 400, b''), ('/small', 200, b'hello')):
+                client.request('GET', path)
+                answer = client.getresponse()
+                self.assertEqual((answer.status, answer.read()), (status, body), path)
+            client.close()
+            with socket.create_connection(('127.0.0.1', 8080)) as s:  # many requests at once, and half of one
+                s.sendall(b'GET /small HTTP/1.1\r\nHost: x\r\n\r\n' * 200 + b'GET /sma')
+                s.shutdown(socket.SHUT_WR)
+                with s.makefile('rb') as answers:
+                    got = answers.read()
+            self.assertEqual(got.count(b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello'), 200)
+            server.send_signal(signal.SIGINT)
+            self.assertEqual(server.wait(), 0)
+
     def test_08_fan_in(self):
         self.assertEqual(run('08_fan_in'), ['sum %d' % (sum(range(100, 108)) + sum(range(200, 204)))])
 
@@ -100,9 +139,21 @@ class Programs(unittest.TestCase):
             self.assertEqual(program.wait(), 0)
             program.stdout.close()
 
+    def test_10_generators(self):
+        self.assertEqual(run('10_generators'), ['0 1 1 2 3 5 8 13 21 34 55 89 ', '1 2 3 5 7 11 '])
+
+    def test_11_lines(self):
+        text = pathlib.Path(__file__).read_text()
+        done = subprocess.run([BUILT / '11_lines', __file__], stdout=subprocess.PIPE, text=True, check=True)
+        self.assertEqual(done.stdout, ''.join('%6d  %s' % line for line in enumerate(text.splitlines(keepends=True), 1)))
+
     def test_14_tasks(self):
         self.assertEqual(run('14_tasks'),
                          ['0: 1 4', '0: the third: EDOM', 'four: 16', 'forever cancelled', 'callback: cancelled', 'timeout'])
+
+    def test_15_send_ok(self):
+        rounds = [line % n for n in range(1, 6) for line in ('producer %d', 'consumer %d', 'consumer return OK%.0s')]
+        self.assertEqual(run('15_send_ok'), rounds + ['StopIteration', "can't send non-None value to a just-started generator"])
 
 
 unittest.main(verbosity=2)
