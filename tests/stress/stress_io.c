@@ -3,6 +3,8 @@
  * long each of its parts runs. */
 #include "io_scenario.h"
 
+#include <sys/uio.h>
+
 static _Atomic(uint64_t) moved, timeouts, cut_off, waits;
 static sley_time end;
 
@@ -49,11 +51,22 @@ static sley_time random_deadline(uint64_t *random)
     }
 }
 
+/* The same bytes in two buffers. */
+static void halve(struct iovec *v, unsigned char *buf, size_t bytes, uint64_t *random)
+{
+    size_t half = next_random(random) % (bytes + 1);
+
+    v[0] = (struct iovec){ buf, half };
+    v[1] = (struct iovec){ buf + half, bytes - half };
+}
+
 static int write_stream(void *arg)
 {
     struct stream *s = arg;
     uint64_t random = s->seed * 2 + 1;
     unsigned char buf[20000];
+    struct iovec v[2];
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
 
     while (sley_now() < end) {
         size_t bytes = 1 + next_random(&random) % (next_random(&random) % 4 ? 100 : sizeof buf);
@@ -61,10 +74,13 @@ static int write_stream(void *arg)
         int n;
 
         stream_fill(buf, bytes, s->seed, s->written);
-        if (!s->is_pipe && next_random(&random) % 2)
-            n = sley_send(s->fds[0], buf, bytes, 0, deadline);
-        else
-            n = sley_write(s->fds[0], buf, bytes, deadline);
+        halve(v, buf, bytes, &random);
+        switch (next_random(&random) % (s->is_pipe ? 2 : 4)) {
+        case 0: n = sley_write(s->fds[0], buf, bytes, deadline); break;
+        case 1: n = sley_writev(s->fds[0], v, 2, deadline); break;
+        case 2: n = sley_send(s->fds[0], buf, bytes, 0, deadline); break;
+        default: n = sley_sendmsg(s->fds[0], &m, 0, deadline);
+        }
         if (n == -ETIMEDOUT) {
             timeouts++;
             continue;
@@ -82,13 +98,16 @@ static int read_stream(void *arg)
     struct stream *s = arg;
     uint64_t random = s->seed * 2 + 7;
     unsigned char buf[20000];
+    struct iovec v[2];
 
     for (;;) {
         size_t bytes = 1 + next_random(&random) % (next_random(&random) % 4 ? 100 : sizeof buf);
         sley_time deadline = random_deadline(&random);
         int n;
 
-        switch (next_random(&random) % 4) {
+        halve(v, buf, bytes, &random);
+        struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+        switch (next_random(&random) % 6) {
         case 0:
             n = sley_fd_wait(s->fds[1], POLLIN, deadline);
             EXPECT(n > 0 || n == -ETIMEDOUT);
@@ -100,6 +119,12 @@ static int read_stream(void *arg)
             break;
         case 2:
             n = s->is_pipe ? sley_read(s->fds[1], buf, bytes, deadline) : sley_recv(s->fds[1], buf, bytes, 0, deadline);
+            break;
+        case 3:
+            n = sley_readv(s->fds[1], v, 2, deadline);
+            break;
+        case 4:
+            n = s->is_pipe ? sley_read(s->fds[1], buf, bytes, deadline) : sley_recvmsg(s->fds[1], &m, 0, deadline);
             break;
         default:
             n = sley_read(s->fds[1], buf, bytes, deadline);
@@ -121,18 +146,23 @@ static int read_stream(void *arg)
 
 struct victim {
     struct actor actor;
-    int fd, kind;
+    int fd, kind, pipe;
 };
 
 static int be_cut_off(void *arg)
 {
     struct victim *v = arg;
     char buf[16];
+    struct iovec parts[2] = { { buf, 8 }, { buf + 8, 8 } };
+    struct msghdr m = { .msg_iov = parts, .msg_iovlen = 2 };
 
     switch (v->kind) {
     case 0: return sley_recv(v->fd, buf, sizeof buf, 0, SLEY_FOREVER);
     case 1: return sley_fd_wait(v->fd, POLLIN, SLEY_FOREVER);
     case 2: return sley_read(v->fd, buf, sizeof buf, sley_after(SLEY_MS));
+    case 3: return sley_readv(v->fd, parts, 2, SLEY_FOREVER);
+    case 4: return sley_recvmsg(v->fd, &m, 0, SLEY_FOREVER);
+    case 5: return sley_splice(v->fd, NULL, v->pipe, NULL, 16, 0, SLEY_FOREVER);
     default: return sley_fd_wait(v->fd, POLLIN, sley_after(SLEY_MS));
     }
 }
@@ -141,15 +171,18 @@ static int close_under_calls(void *arg)
 {
     uint64_t random = *(uint64_t *)arg;
     struct victim v[4];
+    int p[2];
     char byte;
 
+    EXPECT(pipe2(p, O_CLOEXEC) == 0);
     while (sley_now() < end) {
         int sv[2], n = 1 + (int)(next_random(&random) % 4), spin = (int)(next_random(&random) % 20);
 
         make_pair(sv, SOCK_STREAM);
         for (int i = 0; i < n; i++) {
             v[i].fd = sv[0];
-            v[i].kind = (int)(next_random(&random) % 4);
+            v[i].kind = (int)(next_random(&random) % 7);
+            v[i].pipe = p[1];
             actor_start_as(&v[i].actor, scene.cast == THREADS, be_cut_off, &v[i]);
         }
         /* The call may meet the close anywhere. Plain threads that begin to wait may open an eventfd, which must not get the number
@@ -170,7 +203,7 @@ static int close_under_calls(void *arg)
         }
         EXPECT(sley_close(sv[1]) == 0);
     }
-    return 0;
+    return sley_close(p[0]) | sley_close(p[1]);
 }
 
 /* --- all of it ------------------------------------------------------------------------------------------------------------------- */
