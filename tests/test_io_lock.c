@@ -1,28 +1,20 @@
-/* test_io_lock.c - flock with a deadline: who waits gets it once, or has not got it; helpers are not left over, nor locks. Linked with
- * --wrap, so that no helper can be made where a test wants that. */
+/* test_io_lock.c - flock with a deadline: who waits gets it once, or has not got it; no lock is left over. Linked with --wrap, so that
+ * there is no thread to wait on where a test wants that. */
 #include "io_scenario.h"
 
 #include "io/record.h"
-#include "plat/flock.h"
+#include "sched/blocking.h"
 
-#include <signal.h>
 #include <sys/file.h>
 
-static _Atomic(int) helpers_fail, helpers_made;
+static _Atomic(int) none_to_share;
 
-int __real_sl_flock_start(int fd, int operation, int *pidfd);
-int __wrap_sl_flock_start(int fd, int operation, int *pidfd);
+bool __real_sl_blocking_share_begin(void);
+bool __wrap_sl_blocking_share_begin(void);
 
-int __wrap_sl_flock_start(int fd, int operation, int *pidfd)
+bool __wrap_sl_blocking_share_begin(void)
 {
-    helpers_made++;
-    return helpers_fail ? -EAGAIN : __real_sl_flock_start(fd, operation, pidfd);
-}
-
-/* No child is left: neither one that waits nor one that is to be reaped. */
-static int has_children(void)
-{
-    return waitpid(-1, NULL, WNOHANG | __WALL) >= 0 || errno != ECHILD;
+    return !none_to_share && __real_sl_blocking_share_begin();
 }
 
 /* Another open file description of it. */
@@ -58,7 +50,7 @@ SCENARIO(a_lock_is_had_by_one_or_shared)
     EXPECT(sley_flock(a, LOCK_EX, SLEY_NOW) == -ETIMEDOUT); /* it has lost its share */
     EXPECT(sley_flock(b, LOCK_EX, SLEY_NOW) == 0);
     EXPECT(sley_flock(b, LOCK_UN, SLEY_NOW) == 0 && sley_flock(b, LOCK_UN | LOCK_NB, SLEY_S) == 0 && is_free("lock"));
-    EXPECT(sley_close(a) == 0 && sley_close(b) == 0 && !has_children());
+    EXPECT(sley_close(a) == 0 && sley_close(b) == 0);
 }
 
 SCENARIO(who_waits_gets_it)
@@ -73,7 +65,7 @@ SCENARIO(who_waits_gets_it)
     c.flags = LOCK_SH;
     io_call_start(&c);
     EXPECT(sley_close(b) == 0 && io_call_result(&c) == 0); /* closing gives it back as well */
-    EXPECT(sley_close(a) == 0 && is_free("waited") && !has_children());
+    EXPECT(sley_close(a) == 0 && is_free("waited"));
 }
 
 SCENARIO(a_file_may_be_anything_that_is_open)
@@ -132,11 +124,11 @@ SCENARIO(no_two_have_it_at_once)
     }
     for (int i = 0; i < RIVALS; i++)
         EXPECT(actor_result(&rivals[i]) == 0);
-    EXPECT(contest.had + contest.late == RIVALS * TURNS && is_free("contested") && !has_children());
+    EXPECT(contest.had + contest.late == RIVALS * TURNS && is_free("contested"));
     EXPECT(count_descriptors() == before);
 }
 
-/* The helper is cut while the lock is given back: it is had, or it is not, and what is said is so. */
+/* The wait is cut while the lock is given back: it is had, or it is not, and what is said is so. */
 enum { RACES = 300 };
 
 SCENARIO(a_deadline_that_races_with_the_lock_loses_none)
@@ -157,7 +149,7 @@ SCENARIO(a_deadline_that_races_with_the_lock_loses_none)
         EXPECT((rc == 0 && !is_free("raced")) || (rc == -ETIMEDOUT && is_free("raced")));
         EXPECT(flock(b, LOCK_UN) == 0);
     }
-    EXPECT(sley_close(a) == 0 && sley_close(b) == 0 && !has_children());
+    EXPECT(sley_close(a) == 0 && sley_close(b) == 0);
 }
 
 /* A copy of the descriptor stays open: the lock may not stay with it. */
@@ -186,7 +178,7 @@ SCENARIO(close_ends_the_wait_and_leaves_no_lock)
         }
         EXPECT(is_free("closed") && sley_close(copy) == 0);
     }
-    EXPECT(sley_close(a) == 0 && !has_children());
+    EXPECT(sley_close(a) == 0);
 }
 
 static int unlock_when_cancelled(void *arg)
@@ -224,72 +216,64 @@ static void a_lock_is_given_back_in_a_cancelled_scope(void **state)
         fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
 }
 
-/* The process that waits for the others' lock, by its parent. */
-static pid_t helper(void)
-{
-    char path[64], line[4096] = "";
-    FILE *f;
-    int n = 0;
-
-    for (DIR *d = opendir("/proc/self/task"); d != NULL; closedir(d), d = NULL)
-        for (struct dirent *e; (e = readdir(d)) != NULL;) {
-            snprintf(path, sizeof path, "/proc/self/task/%.20s/children", e->d_name);
-            f = fopen(path, "re");
-            if (f == NULL || fgets(line, sizeof line, f) == NULL || sscanf(line, "%d", &n) != 1)
-                n = n > 0 ? n : 0;
-            if (f != NULL)
-                fclose(f);
-        }
-    return n;
-}
-
-SCENARIO(a_helper_that_is_killed_is_made_anew)
-{
-    int a = open_again("killed"), b = open_again("killed"), before = helpers_made;
-    struct io_call c = { .call = call_flock, .fd = b, .flags = LOCK_EX };
-    pid_t pid;
-
-    EXPECT(flock(a, LOCK_EX) == 0);
-    io_call_start(&c);
-    while ((pid = helper()) == 0)
-        give_way();
-    EXPECT(kill(pid, SIGKILL) == 0);
-    while (helpers_made == before + 1)
-        give_way();
-    EXPECT(flock(a, LOCK_UN) == 0 && io_call_result(&c) == 0 && !is_free("killed"));
-    EXPECT(sley_close(a) == 0 && sley_close(b) == 0 && !has_children());
-}
-
-/* Signals of the process do not reach it. */
-SCENARIO(a_helper_is_deaf_to_signals)
-{
-    int a = open_again("deaf"), b = open_again("deaf");
-    struct io_call c = { .call = call_flock, .fd = b, .flags = LOCK_EX };
-    int before = helpers_made;
-    pid_t pid;
-
-    EXPECT(flock(a, LOCK_EX) == 0);
-    io_call_start(&c);
-    while ((pid = helper()) == 0)
-        give_way();
-    for (int signal = 1; signal < 65; signal++)
-        if (signal != SIGKILL && signal != SIGSTOP)
-            kill(pid, signal);
-    EXPECT(kill(pid, SIGSTOP) == 0 && kill(pid, SIGCONT) == 0);
-    EXPECT(flock(a, LOCK_UN) == 0 && io_call_result(&c) == 0 && !is_free("deaf") && helpers_made == before + 1);
-    EXPECT(sley_close(a) == 0 && sley_close(b) == 0 && !has_children());
-}
-
-static void without_helpers_it_is_looked_for_now_and_then(void **state)
+static void without_a_thread_it_is_looked_for_now_and_then(void **state)
 {
     (void)state;
-    helpers_fail = 1;
+    none_to_share = 1;
     play_all(a_lock_is_had_by_one_or_shared_body);
     play_all(who_waits_gets_it_body);
     play_all(no_two_have_it_at_once_body);
     play_all(a_deadline_that_races_with_the_lock_loses_none_body);
     play_all(close_ends_the_wait_and_leaves_no_lock_body);
-    helpers_fail = 0;
+    none_to_share = 0;
+}
+
+/* More wait than there are threads; who holds the lock needs one before it gives it back. */
+enum { CROWD = 12 };
+
+static int lock_and_unlock(void *arg)
+{
+    int fd = open_again("crowd"), rc = sley_flock(fd, LOCK_EX, SLEY_FOREVER);
+
+    (void)arg;
+    if (rc == 0)
+        rc = sley_flock(fd, LOCK_UN, SLEY_FOREVER);
+    EXPECT(sley_close(fd) == 0);
+    return rc;
+}
+
+static int returns_five(void *arg)
+{
+    (void)arg;
+    return 5;
+}
+
+static int play_crowd(void *arg)
+{
+    int fd = open_again("crowd");
+    sley_scope s;
+
+    (void)arg;
+    EXPECT(sley_flock(fd, LOCK_EX, SLEY_FOREVER) == 0);
+    sley_scope_init(&s, SLEY_FOREVER);
+    for (int i = 0; i < CROWD; i++)
+        EXPECT(sley_go(lock_and_unlock, NULL) == 0);
+    for (int i = 0; i < 3 * CROWD; i++)
+        give_way();
+    EXPECT(sley_blocking(returns_five, NULL, SLEY_FOREVER) == 5);
+    EXPECT(sley_flock(fd, LOCK_UN, SLEY_FOREVER) == 0);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0 && is_free("crowd"));
+    return sley_close(fd);
+}
+
+static void who_waits_leaves_threads_to_who_holds_it(void **state)
+{
+    (void)state;
+    scene.unmet = NULL;
+    for (uint32_t threads = 1; threads <= 4; threads++)
+        assert_int_equal(sley_run(&(sley_options){ .blocking_threads_max = threads }, play_crowd, NULL), 0);
+    if (scene.unmet != NULL)
+        fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
 }
 
 /* A file system of another machine: what the library knows of the file does not say that asking is quick. */
@@ -308,7 +292,7 @@ static void ask_far_away(void)
     c.fd = a;
     io_call_start(&c);
     EXPECT(sley_close(a) == 0 && io_call_result(&c) == -EBADF);
-    EXPECT(sley_flock(b, LOCK_UN, SLEY_FOREVER) == 0 && is_free("far") && sley_close(b) == 0 && !has_children());
+    EXPECT(sley_flock(b, LOCK_UN, SLEY_FOREVER) == 0 && is_free("far") && sley_close(b) == 0);
 }
 
 static void a_lock_far_away_is_asked_for_on_the_pool(void **state)
@@ -327,9 +311,8 @@ int main(void)
         PLAYED(a_deadline_that_races_with_the_lock_loses_none),
         PLAYED(close_ends_the_wait_and_leaves_no_lock),
         cmocka_unit_test(a_lock_is_given_back_in_a_cancelled_scope),
-        PLAYED(a_helper_that_is_killed_is_made_anew),
-        PLAYED(a_helper_is_deaf_to_signals),
-        cmocka_unit_test(without_helpers_it_is_looked_for_now_and_then),
+        cmocka_unit_test(without_a_thread_it_is_looked_for_now_and_then),
+        cmocka_unit_test(who_waits_leaves_threads_to_who_holds_it),
         cmocka_unit_test(a_lock_far_away_is_asked_for_on_the_pool),
     };
 

@@ -28,8 +28,7 @@ SLEY_API SLEY_MUST_USE int sley_copy_file_range(int in_fd, off_t *in_offset, int
 
 /* flock(2): LOCK_SH, LOCK_EX or LOCK_UN, and LOCK_NB: -EAGAIN where it would wait. LOCK_UN is never refused, whatever the deadline.
  * The lock is the open file description's: descriptors that are copies of one another have it together. From shared to exclusive, or
- * back, it is given up first; so a call that fails has lost the lock that was there before.
- * While a call waits the process has a child, which waits for children do not see, unless they ask for __WALL. */
+ * back, it is given up first; so a call that fails has lost the lock that was there before. */
 SLEY_API SLEY_MUST_USE int sley_flock(int fd, int operation, sley_time deadline);
 
 SLEY_API SLEY_MUST_USE int sley_renameat2(int old_dirfd, const char *old_path, int new_dirfd, const char *new_path, unsigned flags, sley_time deadline);

@@ -58,11 +58,11 @@
 #define SL_BIG_STACK_CACHE_BYTES ((size_t)16 << 20) /* free ones kept by the process, with the pages that they have touched */
 #define SL_BIG_STACKS_CACHED     32                 /* ... and how many, because they are searched under a lock */
 
-#define SL_BUFFER_SLOTS     256                /* pieces of memory registered with the rings; each ring has a table of them: 2 KB */
-#define SL_BUFFER_BYTES_MAX ((size_t)256 << 20) /* ... of so many bytes at most: all of them have 64 GB of addresses */
-
 #define SL_STREAM_PARTS      16  /* of the cache of streams' buffers: with more workers several share one */
 #define SL_STREAM_BYTES_MAX  ((size_t)1 << 30) /* what a stream holds at most of a line that does not end, or for a peek */
+
+#define SL_BUFFER_SLOTS     256                /* pieces of memory registered with the rings; each ring has a table of them: 2 KB */
+#define SL_BUFFER_BYTES_MAX ((size_t)256 << 20) /* ... of so many bytes at most: all of them have 64 GB of addresses */
 
 #define SL_NAME_BYTES        32  /* a fiber's name with its NUL */
 #define SL_COPY_INLINE_BYTES 64  /* arguments carried in the control block; more are allocated */

@@ -44,12 +44,12 @@ struct sl_ring {
     unsigned        setup_flags;
     uint64_t        ops;         /* the operations that the kernel knows, a bit each by number; those from 64 on are not asked for */
     struct sl_lock  cq_lock;
-    struct sl_ring *next_ring;   /* of all; this and the next two as in buffers.h */
-    bool            has_slots;   /* it was granted a table of them */
-    _Atomic(uint64_t) slots[SL_BUFFER_SLOTS / 64]; /* those of which it knows the piece */
     int             epoll_fd;    /* < 0: it is an io_uring */
     struct sl_completion *soft;  /* R4: cq_entries of them */
     _Atomic(unsigned) words[5];  /* R4: what the pointers above point to */
+    struct sl_ring *next_ring;   /* of all; this and the next two as in buffers.h */
+    bool            has_slots;   /* it was granted a table of them */
+    _Atomic(uint64_t) slots[SL_BUFFER_SLOTS / 64]; /* those of which it knows the piece */
 };
 
 /* entries: SQEs wanted; halved when memory is short. 0; -errno: io_uring is refused (EPERM, ENOSYS), lacks what is needed

@@ -482,6 +482,28 @@ int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void
     return job.state == JOB_REFUSED ? -EAGAIN : job.result;
 }
 
+bool sl_blocking_share_begin(void)
+{
+    struct sl_blocking *p = &sl_worker_here()->rt->blocking;
+    bool begun;
+
+    sl_lock_acquire(&p->lock);
+    begun = p->shared < p->threads_max / 2;
+    if (begun)
+        p->shared++;
+    sl_lock_release(&p->lock);
+    return begun;
+}
+
+void sl_blocking_share_end(void)
+{
+    struct sl_blocking *p = &sl_worker_here()->rt->blocking;
+
+    sl_lock_acquire(&p->lock);
+    p->shared--;
+    sl_lock_release(&p->lock);
+}
+
 int sley_blocking(sley_fn *fn, void *arg, sley_time deadline)
 {
     if (fn == NULL || sl_deadline_check(deadline) < 0)

@@ -21,6 +21,7 @@ struct sl_blocking { /* all under the lock but what says otherwise */
     uint32_t               made;        /* threads ever, for their names */
     _Atomic(uint32_t)      threads;     /* that are there or being made; written under the lock */
     _Atomic(uint64_t)      calls;       /* begun */
+    uint32_t               shared;      /* of sl_blocking_share_begin */
 };
 
 /* sley_blocking, on a fiber, of a call that may be ended while it waits for its turn, and after it has begun: by the deadline, a cancel,
@@ -28,6 +29,10 @@ struct sl_blocking { /* all under the lock but what says otherwise */
  * it with an error. Once it has begun, to end it means to set *interrupted and to signal its thread until fn returns: fn's result
  * counts, unless that is -EINTR. -ETIMEDOUT, -ECANCELED; -EBADF: by SL_ARM_CLOSE. */
 int sl_blocking_call(sley_fn *fn, void *arg, sley_time deadline, int (*arm)(void *ctx), void *ctx, _Atomic(uint8_t) *interrupted);
+
+/* On a fiber: take part of the half of the pool that calls may have which wait for other fibers of the program. false: it is taken. */
+bool sl_blocking_share_begin(void);
+void sl_blocking_share_end(void); /* in the same runtime */
 
 void sl_blocking_init(struct sl_blocking *p, uint32_t threads_max, const char *name);
 
