@@ -2,10 +2,14 @@
  * other runtimes and to plain threads goes on too. */
 #include "io_scenario.h"
 
-enum { KINDS = 9 };
+#include <sys/file.h>
+#include <sys/uio.h>
+
+enum { KINDS = 13 };
 
 static struct stage {
     int pair[2], quiet[2], pipe[2], listener, full[2], closing[2];
+    int locked[2]; /* two open file descriptions of a file, of which the first has the lock */
     _Atomic(int) running;
     int results[KINDS];
     int closed, later, yielded;
@@ -18,6 +22,8 @@ static unsigned char filler[1 << 16];
 static int wait_as(int kind)
 {
     char buf[4];
+    struct iovec parts[2] = { { buf, 2 }, { buf + 2, 2 } };
+    struct msghdr m = { .msg_iov = parts, .msg_iovlen = 2 };
 
     switch (kind) {
     case 0: return sley_recv(stage.pair[0], buf, sizeof buf, 0, SLEY_FOREVER);
@@ -28,7 +34,11 @@ static int wait_as(int kind)
     case 5: return sley_fd_wait(stage.quiet[0], POLLIN, sley_after(3600 * SLEY_S));
     case 6: return sley_send_all(stage.full[0], filler, sizeof filler, 0, SLEY_FOREVER);
     case 7: return sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_FOREVER);
-    default: return sley_signal_wait(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2), SLEY_FOREVER);
+    case 8: return sley_signal_wait(SLEY_SIG(SIGUSR1) | SLEY_SIG(SIGUSR2), SLEY_FOREVER);
+    case 9: return sley_readv(stage.pipe[0], parts, 2, SLEY_FOREVER);
+    case 10: return sley_recvmsg(stage.pair[0], &m, 0, SLEY_FOREVER);
+    case 11: return sley_splice(stage.quiet[0], NULL, stage.pipe[1], NULL, 4, 0, SLEY_FOREVER);
+    default: return sley_flock(stage.locked[1], LOCK_EX, SLEY_FOREVER);
     }
 }
 
@@ -56,6 +66,7 @@ static int closer(void *arg)
 
 static void open_stage(void)
 {
+    char name[] = "/tmp/sley-test-locked-XXXXXX";
     int small = 4096;
 
     memset(&stage, 0, sizeof stage);
@@ -69,12 +80,15 @@ static void open_stage(void)
     assert_int_equal(pipe2(stage.pipe, O_CLOEXEC), 0);
     stage.listener = sley_net_listen("127.0.0.1:0", NULL);
     assert_true(stage.listener >= 0);
+    stage.locked[0] = mkostemp(name, O_CLOEXEC);
+    stage.locked[1] = open(name, O_RDWR | O_CLOEXEC);
+    assert_true(stage.locked[0] >= 0 && stage.locked[1] >= 0 && unlink(name) == 0 && flock(stage.locked[0], LOCK_EX) == 0);
 }
 
 static void close_stage(int with_closing)
 {
     int fds[] = { stage.pair[0], stage.pair[1], stage.quiet[0], stage.quiet[1], stage.full[0], stage.full[1], stage.pipe[0], stage.pipe[1],
-                  stage.listener, stage.closing[1] };
+                  stage.listener, stage.closing[1], stage.locked[0], stage.locked[1] };
 
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         assert_int_equal(sley_close(fds[i]), 0);

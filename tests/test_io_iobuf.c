@@ -4,6 +4,7 @@
 #include "io_scenario.h"
 
 #include "event/buffers.h"
+#include "plat/feature.h"
 
 #include <grp.h>
 #include <sley/obs.h>
@@ -14,19 +15,22 @@ enum { BYTES = 1 << 18, PAGE = 4096 };
 
 static unsigned char content[BYTES];
 
-/* An epoll has no buffers of its own: there they are memory like other. */
-static int has_rings(void)
-{
-    const char *backend = getenv("SLEY_BACKEND");
-
-    return backend == NULL || strcmp(backend, "epoll") != 0;
-}
-
 static uint64_t fixed_now(void)
 {
     sley_stats s = { 0 };
 
     return sley_stats_read(NULL, &s, sizeof s) == 0 ? s.io_fixed : 0;
+}
+
+/* Whether the rings are told of the memory: a plain thread has none, nor has the epoll backend. */
+static int registers(const sley_runtime *rt)
+{
+    return rt != NULL && rt->workers[0]->ring.epoll_fd < 0 && sl_feature_may(SL_FEATURE_REGISTERED_BUFFERS);
+}
+
+static int used_since(uint64_t before, uint64_t times)
+{
+    return fixed_now() - before >= (registers(sley_runtime_current()) ? times : 0);
 }
 
 static int is_zero(const unsigned char *p, size_t n)
@@ -61,14 +65,14 @@ SCENARIO(buffers_are_pages_of_their_own)
     sley_iobuf_free(buf[0]);
 }
 
-/* Write and read a file, whole and in pieces at any place of the buffer. */
-static void write_and_read(unsigned char *buf, const char *name, int flags, size_t align)
+/* Write and read a file, whole and in pieces at any place of the buffer. 0: the file system has no O_DIRECT. */
+static int write_and_read(unsigned char *buf, const char *name, int flags, size_t align)
 {
     uint64_t random = 17;
     int fd = open(temp_path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | flags, 0600);
 
     if (fd < 0 && errno == EINVAL)
-        return; /* a file system without O_DIRECT */
+        return 0;
     memcpy(buf, content, BYTES);
     EXPECT(sley_write_all(fd, buf, BYTES, SLEY_FOREVER) == 0);
     for (int i = 0; i < 60; i++) {
@@ -85,6 +89,7 @@ static void write_and_read(unsigned char *buf, const char *name, int flags, size
     }
     EXPECT(lseek(fd, 0, SEEK_SET) == 0 && sley_read_all(fd, buf, BYTES, SLEY_FOREVER) == BYTES && memcmp(buf, content, BYTES) == 0);
     EXPECT(sley_close(fd) == 0);
+    return 1;
 }
 
 SCENARIO(files_are_read_and_written_in_them)
@@ -93,10 +98,9 @@ SCENARIO(files_are_read_and_written_in_them)
     uint64_t before = fixed_now();
 
     write_and_read(buf, "buffered", 0, 1);
-    EXPECT(scene.cast == THREADS || !has_rings() || fixed_now() > before + 30); /* a plain thread has no ring */
+    EXPECT(used_since(before, 30));
     before = fixed_now();
-    write_and_read(buf, "direct", O_DIRECT, PAGE);
-    EXPECT(scene.cast == THREADS || !has_rings() || fixed_now() > before + 60 || access(temp_path("direct"), F_OK) != 0);
+    EXPECT(!write_and_read(buf, "direct", O_DIRECT, PAGE) || used_since(before, 60));
     sley_iobuf_free(buf);
 }
 
@@ -228,7 +232,7 @@ static void every_runtime_knows_every_buffer(void **state)
     for (int i = 0; i < 2; i++) {
         assert_int_equal(sley_runtime_submit(rt[i], use_both, &shared.fixed[i]), 0);
         assert_int_equal(sley_runtime_stop(rt[i], SLEY_FOREVER), 0);
-        assert_true(!has_rings() || shared.fixed[i] > 30);
+        assert_true(shared.fixed[i] > 30 || !registers(rt[i]));
         sley_runtime_destroy(rt[i]);
     }
     sley_iobuf_free(shared.older);

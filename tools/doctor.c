@@ -73,7 +73,7 @@ static int nothing(void *arg)
 }
 
 /* Receive, which is ready only later; sleep, so that a doorbell is armed, and rung by the thread of the pool; open a folder and read a
- * file. What fails here is told by what was noted. */
+ * file; register memory. What fails here is told by what was noted. */
 static int try_all(void *arg)
 {
     char folder[] = "/tmp/sley-doctor-XXXXXX", file[sizeof folder + 8], byte = 'x';
@@ -94,6 +94,7 @@ static int try_all(void *arg)
     rc = sley_blocking(nothing, NULL, SLEY_FOREVER);
     if (rc < 0)
         return rc;
+    sley_iobuf_free(sley_iobuf_alloc(1));
     fd = sley_open("/", O_PATH, 0, SLEY_FOREVER);
     if (fd >= 0)
         sley_close(fd);

@@ -4,6 +4,7 @@
 #include "event/buffers.h"
 
 #include "event/ring.h"
+#include "plat/feature.h"
 #include "plat/vm.h"
 
 #include <errno.h>
@@ -35,10 +36,17 @@ static int update(struct sl_ring *r, unsigned slot, size_t bytes)
 static void teach(struct sl_ring *r, unsigned slot)
 {
     static const struct iovec nothing[SL_BUFFER_SLOTS];
+    int rc = 0;
 
-    if (!r->has_slots && io_uring_register_buffers(&r->uring, nothing, SL_BUFFER_SLOTS) < 0)
-        return; /* as a kernel before 5.13 does */
-    r->has_slots = true;
+    if (!sl_feature_may(SL_FEATURE_REGISTERED_BUFFERS))
+        return;
+    if (!r->has_slots) {
+        rc = io_uring_register_buffers(&r->uring, nothing, SL_BUFFER_SLOTS); /* before 5.13 the kernel takes no empty ones */
+        sl_feature_note(SL_FEATURE_REGISTERED_BUFFERS, rc);
+    }
+    r->has_slots = rc >= 0;
+    if (rc < 0)
+        return;
     if (update(r, slot, sl_load_relaxed(&sl_buffer_bytes[slot])) == 0) /* under the lock */
         sl_or_relaxed(&r->slots[slot / 64], UINT64_C(1) << slot % 64); /* read by who was given the piece: G3 */
 }

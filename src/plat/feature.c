@@ -29,6 +29,8 @@ const struct sl_feature_info sl_feature_infos[SL_FEATURES] = {
         "a seccomp profile that allows io_uring_register" },
     [SL_FEATURE_IOWQ_MAX_WORKERS] = { "iowq_max_workers", "5.15", "a bound on the kernel's threads behind a ring", "there is none",
         "a seccomp profile that allows io_uring_register" },
+    [SL_FEATURE_REGISTERED_BUFFERS] = { "registered_buffers", "5.13", "reads and writes in sley_iobuf_alloc memory pin no pages",
+        "they pin them each time", "a seccomp profile that allows io_uring_register" },
     [SL_FEATURE_OP_FSYNC] = OPERATION("op_fsync", "5.1", "fsync"),
     [SL_FEATURE_OP_OPENAT] = OPERATION("op_openat", "5.6", "opening a file"),
     [SL_FEATURE_OP_OPENAT2] = OPERATION("op_openat2", "5.6", "opening with a struct open_how"),

@@ -18,6 +18,7 @@ enum sl_feature {
     SL_FEATURE_POLL_FIRST,
     SL_FEATURE_SYNC_CANCEL,
     SL_FEATURE_IOWQ_MAX_WORKERS,
+    SL_FEATURE_REGISTERED_BUFFERS,
     SL_FEATURE_OP_FSYNC, /* from here to OP_FTRUNCATE: operations that the pool does where the ring does not know them */
     SL_FEATURE_OP_OPENAT,
     SL_FEATURE_OP_OPENAT2,
