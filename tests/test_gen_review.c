@@ -248,7 +248,7 @@ static int status_of(pid_t child)
 
 static void plain_threads_generator_goes_on_in_a_forked_child(void **state)
 {
-    sley_gen *begun = sley_gen_create(count_up, NULL, sizeof(int)), *fresh = sley_gen_create(count_up, NULL, sizeof(int));
+    sley_gen *begun, *fresh;
     sley_runtime *rt;
     int x = -1;
     pid_t pid;
@@ -257,6 +257,8 @@ static void plain_threads_generator_goes_on_in_a_forked_child(void **state)
 #ifdef SL_ASAN
     skip(); /* its allocator may be held by a thread that the child does not have */
 #endif
+    begun = sley_gen_create(count_up, NULL, sizeof(int));
+    fresh = sley_gen_create(count_up, NULL, sizeof(int));
     assert_int_equal(sley_runtime_create(&rt, NULL), 0); /* from here on forks are watched */
     assert_int_equal(sley_runtime_start(rt), 0);
     assert_int_equal(sley_runtime_attach(rt), 0);
