@@ -757,6 +757,32 @@ static void client_step(void)
         stage.clients[stage.client_count++] = fd;
 }
 
+/* One socket a worker; clients come from everywhere, so to any of them. */
+static void set_up_group(void)
+{
+    clear_stage();
+    stage.listener = sley_net_listen("127.0.0.1:0", &(sley_listen_options){ .backlog = CLIENTS_MAX, .per_worker = 1 });
+    EXPECT(stage.listener >= 0);
+}
+
+static void tcp_client_step(void)
+{
+    struct sockaddr_in a;
+    socklen_t bytes = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    getsockname(stage.listener, (struct sockaddr *)&a, &bytes);
+    EXPECT(fd >= 0 && connect(fd, (struct sockaddr *)&a, bytes) == 0);
+    if (fd >= 0)
+        stage.clients[stage.client_count++] = fd;
+}
+
+static void many_tcp_clients(void)
+{
+    while (stage.client_count <= SL_DIRECT_STREAK)
+        tcp_client_step();
+}
+
 static void many_clients(void)
 {
     while (stage.client_count <= SL_DIRECT_STREAK)
@@ -782,6 +808,16 @@ static void accept_check(int rc)
     EXPECT((rc == 0) == (stage.accepted_count > 0));
     set_flag(stage.listener, O_NONBLOCK, 1);
     while ((fd = accept4(stage.listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+        keep_accepted(fd);
+    EXPECT(stage.accepted_count == stage.client_count);
+}
+
+static void accept_in_group_check(int rc)
+{
+    int fd;
+
+    EXPECT((rc == 0) == (stage.accepted_count > 0));
+    while ((fd = sley_accept(stage.listener, NULL, NULL, SLEY_NOW)) >= 0)
         keep_accepted(fd);
     EXPECT(stage.accepted_count == stage.client_count);
 }
@@ -1426,6 +1462,8 @@ static const struct row rows[] = {
       .tear_down = select_tear_down },
     { "accept", .set_up = set_up_listener, .call = accept_call, .step = client_step, .check = accept_check, .make_ready = many_clients,
       .tear_down = tear_down },
+    { "accept from one socket a worker", .set_up = set_up_group, .call = accept_call, .step = tcp_client_step,
+      .check = accept_in_group_check, .make_ready = many_tcp_clients, .tear_down = tear_down },
     { "accept from a blocking listener", .set_up = set_up_blocking_listener, .call = accept_call, .step = client_step,
       .check = accept_check, .tear_down = tear_down },
     { "accept without a descriptor left", PASSING | FIBERS_ONLY | SELDOM, .set_up = set_up_without_descriptors, .call = accept_call,

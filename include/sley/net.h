@@ -15,10 +15,15 @@ SLEY_BEGIN_DECLS
 /* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". */
 typedef struct sley_listen_options {
     uint32_t backlog;     /* 0: SOMAXCONN */
-    uint32_t per_worker;  /* 1: behind the descriptor one SO_REUSEPORT socket a worker */
+    uint32_t per_worker;  /* 1: behind the descriptor one SO_REUSEPORT socket a worker, see below */
     uint64_t reserved[3]; /* zero */
 } sley_listen_options;
 
+/* per_worker spreads the connections over the workers of the caller's runtime, by the kernel's hash of addresses: sley_accept on the one
+ * descriptor takes from all sockets, from its worker's own first; where none has a connection, the next to come wakes its socket's worker, and
+ * the caller goes on there. One accepting fiber is enough, several share the work. sley_fd_wait and select on such a descriptor are
+ * -EOPNOTSUPP. When the runtime has ended, accept is -ECANCELED. Another process of this user that asks for the same shares the address,
+ * instead of -EADDRINUSE. A Unix socket, and a caller that belongs to no runtime, get one socket. */
 SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
 SLEY_API SLEY_MUST_USE int sley_net_dial(const char *address, sley_time deadline);                   /* a connected descriptor; tries every address of a name */
 

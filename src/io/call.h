@@ -62,6 +62,10 @@ int sl_call_without_ring(struct sl_call *c, const struct sl_op *op, sley_time de
 /* wait.c: wait for one end of the record's poll, which covers `events`. 0: look again; -errno. */
 int sl_call_wait_ready(struct sl_call *c, int fd, unsigned events, sley_time deadline);
 
+/* wait.c: on the worker in whose ring it shall be, see to it that a poll for `events` is armed; unless the descriptor is being closed, or
+ * has been (its record's generation). Its end is told to the descriptor's group. */
+void sl_fd_watch(int fd, uint32_t generation, unsigned events);
+
 /* From here to the end no cancel reaches f, which is the caller: sley_shield_begin, for the room's own use. */
 SL_INLINE void sl_shield_begin(struct sl_fiber *f)
 {

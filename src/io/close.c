@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "io/call.h"
 #include "io/descriptor.h"
+#include "io/group.h"
 
 #include <sley/io.h>
 
@@ -118,6 +119,11 @@ int sley_close(int fd)
     r->phase = SL_PHASE_CLOSING;
     if (!sl_record_is_idle(r) || r->waiters.head != NULL)
         cut_and_wait(f, r, fd, generation);
+    if (sl_load_relaxed(&r->group) != 0) { /* the closer's */
+        sl_lock_release(&r->lock);
+        sl_group_close(r);
+        sl_lock_acquire(&r->lock);
+    }
     if (sl_load_relaxed(&r->generation) != generation) { /* closed behind our back, and the number given to somebody else */
         sl_lock_release(&r->lock);
         return -EBADF;

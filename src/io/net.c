@@ -1,5 +1,6 @@
 /* net.c - accept, connect, receive and send. */
 #include "io/descriptor.h"
+#include "io/group.h"
 #include "io/transfer.h"
 
 #include <netinet/in.h>
@@ -88,16 +89,17 @@ SL_INLINE int accept_one(struct sl_call *c, int fd, struct sockaddr *addr, sockl
 int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
 {
     struct sl_call c;
-    bool wanted = false;
+    bool wanted = false, is_group;
     uint64_t seen = 0;
     int n = sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;
+    is_group = __builtin_expect(sl_load_relaxed(&c.record->group) != 0, 0); /* the caller's */
     for (;;) {
         if (wanted)
             seen = sl_descriptor_seen();
-        n = accept_one(&c, fd, addr, addr_bytes, deadline);
+        n = is_group ? sl_group_accept(&c, addr, addr_bytes, deadline) : accept_one(&c, fd, addr, addr_bytes, deadline);
         if (__builtin_expect(n >= 0, 1)) {
             sl_record_adopt(n, SL_FD_SOCKET | SL_HINT_NONBLOCK);
             break;
@@ -118,6 +120,8 @@ int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time 
         if ((n = sl_call_again(&c)) < 0)
             break;
     }
+    if (is_group)
+        sl_group_leave(c.record);
     sl_call_end(&c);
     if (wanted)
         sl_descriptor_unwant();

@@ -60,6 +60,7 @@ int sl_record_adopt(int fd, unsigned hints)
     sl_store_relaxed(&r->hints, (uint8_t)hints); /* hint */
     sl_store_relaxed(&r->misses, 0);             /* hint */
     sl_store_relaxed(&r->looks, 0);              /* hint */
+    sl_store_relaxed(&r->group, 0);              /* the caller's */
     /* Whatever is still there was left by a close(2) behind the library's back. */
     poll = sl_record_retire_poll(r, fd);
     if (r->waiters.head != NULL)
@@ -77,7 +78,7 @@ struct sl_retired_poll sl_record_retire_poll(struct sl_record *r, int fd)
     if (sl_load_relaxed(&r->poll_covers) != 0) { /* under the lock */
         poll.worker = r->poll_worker;
         sl_store_relaxed(&r->poll_covers, 0); /* under the lock */
-        sl_add_relaxed(&enders, 1);           /* [record.2] under the lock */
+        sl_record_ender_begin();
     }
     return poll;
 }
@@ -87,6 +88,16 @@ void sl_record_end_poll(const struct sl_retired_poll *poll)
     if (poll->worker == NULL)
         return;
     sl_poll_cancel(poll->worker, poll->fd, poll->tag);
+    sl_record_ender_end();
+}
+
+void sl_record_ender_begin(void)
+{
+    sl_add_relaxed(&enders, 1); /* [record.2] under the lock */
+}
+
+void sl_record_ender_end(void)
+{
     sl_sub_acq_rel(&enders, 1); /* [record.2] */
 }
 

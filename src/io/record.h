@@ -61,6 +61,7 @@ struct sl_record {
     _Atomic(uint32_t)    poll_covers; /* SL_POLL_ARMED and the events that the poll is armed for; 0: none is, or it was asked to end */
     uint32_t             pollers;    /* arms of plain threads' selects that were linked and not yet disarmed: they may be in poll(2) */
     _Atomic(uint8_t)     looks;      /* arms of selects that looked in vain while no poll was armed */
+    _Atomic(uint16_t)    group;      /* number of the listener that it is a socket of (group.h); 0: none. Who has the descriptor writes */
 } __attribute__((aligned(64)));
 
 _Static_assert(sizeof(struct sl_record) == 64, "one cache line a descriptor");
@@ -130,7 +131,11 @@ struct sl_retired_poll {
 /* Under the lock: if a poll is armed that nobody has asked to end yet, it is the caller's to do so: sl_record_end_poll after the unlock. */
 struct sl_retired_poll sl_record_retire_poll(struct sl_record *r, int fd);
 void sl_record_end_poll(const struct sl_retired_poll *poll);
-void sl_record_wait_for_enders(void); /* until all who have retired a poll so far have asked for its end */
+
+/* Between them a runtime that was seen under the lock of a record, or of a group, is not gone: who asks its workers for something (R7). */
+void sl_record_ender_begin(void); /* under that lock */
+void sl_record_ender_end(void);
+void sl_record_wait_for_enders(void); /* until all who have begun so far have ended */
 
 /* --- whether a direct receive is likely to find something ----------------------------------------------------------------------
  * A receive that finds nothing costs 240 ns, one that goes through the ring although there was something 300 ns. `misses` counts

@@ -19,6 +19,7 @@
  * descriptor's file, so until it has left, and its arm is disarmed, it counts as a poller. */
 #include "io/arms.h"
 #include "io/call.h"
+#include "io/group.h"
 
 #include <sley/io.h>
 
@@ -70,7 +71,7 @@ void sl_fd_poll_done(int fd, uint32_t tag, int result)
 {
     struct sl_record *r = sl_record_find(fd);
     struct sl_woken woken = { NULL, NULL };
-    unsigned events;
+    unsigned events, group;
 
     if (sl_signal_poll_done(fd, tag, result))
         return;
@@ -92,8 +93,22 @@ void sl_fd_poll_done(int fd, uint32_t tag, int result)
         if (wanted_events(r, &events))
             arm_poll(r, fd, events);
     }
+    group = sl_load_relaxed(&r->group); /* hint: an old one makes somebody look in vain */
     sl_lock_release(&r->lock);
     sl_woken_ready(&woken);
+    if (group != 0)
+        sl_group_poll_done(group, fd);
+}
+
+void sl_fd_watch(int fd, uint32_t generation, unsigned events)
+{
+    struct sl_record *r = sl_record_find(fd);
+
+    sl_poll_reserve(1);
+    sl_lock_acquire(&r->lock);
+    if (r->phase == SL_PHASE_OPEN && sl_load_relaxed(&r->generation) == generation && r->poll_worker == NULL) /* under the lock */
+        arm_poll(r, fd, events);
+    sl_lock_release(&r->lock);
 }
 
 void sl_fd_runtime_gone(struct sley_runtime *rt)
@@ -116,6 +131,7 @@ void sl_fd_runtime_gone(struct sley_runtime *rt)
             sl_woken_ready(&woken);
         }
     }
+    sl_group_runtime_gone(rt);
     sl_signal_runtime_gone(rt);
     sl_record_wait_for_enders(); /* R7 */
 }
@@ -172,7 +188,9 @@ int sley_fd_wait(int fd, int events, sley_time deadline)
 
     if (n < 0)
         return n;
-    if (deadline == SLEY_NOW) {
+    if (sl_load_relaxed(&c.record->group) != 0) { /* the caller's */
+        n = -EOPNOTSUPP;
+    } else if (deadline == SLEY_NOW) {
         n = sl_poll_now(fd, (unsigned)events);
         n = sl_call_direct(&c, n == 0 ? -ETIMEDOUT : n);
     } else if (sl_on_thread(&c)) {
@@ -260,6 +278,8 @@ static bool fd_ready(struct sl_wait_node *n)
     if (fd_of(n) < 0 || events_of(n) & ~0xffffu)
         return true; /* to be refused */
     r = sl_record_find(fd_of(n));
+    if (r != NULL && sl_load_relaxed(&r->group) != 0) /* the caller's */
+        return true; /* to be refused */
     on_thread = f->flags & SL_FIBER_THREAD;
     covered = r != NULL && sl_record_covers(r, events_of(n));
     if (covered && !on_thread && (f->streak < SL_DIRECT_STREAK - STREAK_END || !sl_poll_may_have_ended()))
@@ -291,6 +311,8 @@ static enum sl_armed fd_arm(struct sl_wait_node *n, struct sl_fiber *f, enum sl_
 
     if (r == NULL)
         return go(n, f, mode, rc);
+    if (sl_load_relaxed(&r->group) != 0) /* the caller's */
+        return go(n, f, mode, -EOPNOTSUPP);
     if (n->result & LOOKED) {
         seen = (int)(intptr_t)n->next;
         n->result &= ~LOOKED;
