@@ -3,8 +3,9 @@
  *   loadgen_echo PORT CONNECTIONS SECONDS [SERVER_PID]
  *
  * Prints a header and one tab-separated row: connections, seconds, requests, requests a second, p50, p99, p99.9 and the longest
- * latency in microseconds, and the server's processor nanoseconds a request ("-" without its pid). Half a second after all
- * connections have answered once the measuring begins. */
+ * latency in microseconds, and of the server (0 without its pid) the processor nanoseconds a request and the bytes a connection: what it
+ * has more at the end than before the first, page tables included, the kernel's sockets not. Half a second after all connections have
+ * answered once the measuring begins. */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MESSAGE_BYTES = 64, EVENTS = 512, OCTAVES = 40, STEPS = 64 };
+enum { MESSAGE_BYTES = 64, EVENTS = 512, OCTAVES = 40, STEPS = 64, PATIENCE_S = 30 };
 
 static const int64_t warm_up_ns = 500 * 1000 * 1000;
 
@@ -105,6 +106,30 @@ static uint64_t cpu_of_ns(const char *pid)
     return sum;
 }
 
+/* --- the server's memory ------------------------------------------------------------------------------------------------------------ */
+
+/* The number in the line of /proc/PID/file that begins with name, in kilobytes. */
+static uint64_t kilobytes(const char *pid, const char *file, const char *name)
+{
+    char path[64], line[256];
+    uint64_t n = 0;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%.20s/%s", pid, file);
+    if ((f = fopen(path, "re")) == NULL)
+        die(path);
+    while (fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, name, strlen(name)) == 0)
+            n = strtoull(line + strlen(name), NULL, 10);
+    fclose(f);
+    return n;
+}
+
+static int64_t memory_of(const char *pid)
+{
+    return (int64_t)(kilobytes(pid, "smaps_rollup", "Pss:") + kilobytes(pid, "status", "VmPTE:")) * 1024;
+}
+
 /* --- connections --------------------------------------------------------------------------------------------------------------------- */
 
 static void ask(struct connection *c, int64_t now)
@@ -161,6 +186,7 @@ int main(int argc, char **argv)
     int64_t now, begin = INT64_MAX, end = INT64_MAX, length_ns;
     uint64_t requests = 0, cpu_before = 0;
     const char *pid = argc > 4 ? argv[4] : NULL;
+    int64_t memory_before = pid != NULL ? memory_of(pid) : 0;
     double seconds;
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC), measuring = 0;
 
@@ -181,10 +207,10 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < connection_count; i++)
         ask(&connections[i], now);
     while (now < end) {
-        int n = epoll_wait(epoll_fd, events, EVENTS, 5000);
+        int n = epoll_wait(epoll_fd, events, EVENTS, PATIENCE_S * 1000);
 
         if (n == 0) {
-            fprintf(stderr, "no answer for 5 seconds\n");
+            fprintf(stderr, "no answer for %d seconds\n", PATIENCE_S);
             return 1;
         }
         if (n < 0)
@@ -212,13 +238,10 @@ int main(int argc, char **argv)
         }
     }
     seconds = (double)(now - begin) / 1e9;
-    puts("connections\tseconds\trequests\treq_s\tp50_us\tp99_us\tp99.9_us\tmax_us\tserver_cpu_ns");
-    printf("%u\t%.3f\t%llu\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t", connection_count, seconds, (unsigned long long)requests,
+    puts("connections\tseconds\trequests\treq_s\tp50_us\tp99_us\tp99.9_us\tmax_us\tserver_cpu_ns\tserver_bytes");
+    printf("%u\t%.3f\t%llu\t%.0f\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f\t%.0f\n", connection_count, seconds, (unsigned long long)requests,
            (double)requests / seconds, latency_us(0.5, requests), latency_us(0.99, requests), latency_us(0.999, requests),
-           latency_us(1, requests));
-    if (pid != NULL)
-        printf("%.0f\n", (double)(cpu_of_ns(pid) - cpu_before) / (double)requests);
-    else
-        puts("-");
+           latency_us(1, requests), pid != NULL ? (double)(cpu_of_ns(pid) - cpu_before) / (double)requests : 0,
+           pid != NULL ? (double)(memory_of(pid) - memory_before) / connection_count : 0);
     return 0;
 }
