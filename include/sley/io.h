@@ -4,8 +4,8 @@
  * deadline; it returns a count, a descriptor or 0, or -errno; flags are the system's. Calls that never block (socket, bind,
  * listen, setsockopt, lseek, fcntl) have no wrapper: use libc's. Descriptors may be blocking or not, and come from anywhere; close
  * them with sley_close. New descriptors are close-on-exec, those made by sley_accept and sley_net_listen are non-blocking too. No call
- * raises SIGPIPE on a worker; it is -EPIPE. With SLEY_NOW a read or write of a file is -ETIMEDOUT if its pages are not at hand,
- * -EOPNOTSUPP if the file system cannot say. */
+ * raises SIGPIPE; it is -EPIPE. With SLEY_NOW a read or write of a file is -ETIMEDOUT if its pages are not at hand, -EOPNOTSUPP if the
+ * file system cannot say. */
 #ifndef SLEY_IO_H
 #define SLEY_IO_H
 
