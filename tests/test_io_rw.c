@@ -248,14 +248,25 @@ SCENARIO(bad_descriptors_and_buffers_are_errors)
 {
     char buf[4];
     int fd = make_file("bad", "0123", 4), dir = open(temp_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int gone = dup(fd), readonly = open(temp_path("bad"), O_RDONLY | O_CLOEXEC);
+    int gone = dup(fd), readonly = open(temp_path("bad"), O_RDONLY | O_CLOEXEC), pair[2];
+    struct iovec nothing = { NULL, 4 };
 
+    make_pair(pair, SOCK_STREAM);
     EXPECT(close(gone) == 0);
     EXPECT(sley_read(gone, buf, 4, SLEY_FOREVER) == -EBADF && sley_write(gone, buf, 4, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_read(-1, buf, 4, SLEY_FOREVER) == -EBADF && sley_pread(INT_MAX, buf, 4, 0, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_write(readonly, buf, 4, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_read(dir, buf, 4, SLEY_FOREVER) == -EISDIR);
-    EXPECT(sley_read(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read(fd, NULL, 4, SLEY_FOREVER) == -EFAULT && sley_write(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read_all(fd, NULL, 4, SLEY_FOREVER) == -EFAULT && sley_write_all(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read_all(fd, NULL, 0, SLEY_FOREVER) == 0 && sley_write_all(fd, NULL, 0, SLEY_FOREVER) == 0);
+    EXPECT(sley_readv(fd, &nothing, 1, SLEY_FOREVER) == -EFAULT && sley_writev(fd, &nothing, 1, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_send_all(pair[0], NULL, 4, 0, SLEY_FOREVER) == -EFAULT && sley_send_all(pair[0], NULL, 0, 0, SLEY_FOREVER) == 0);
+    EXPECT(sley_write_all(pair[0], NULL, 4, SLEY_FOREVER) == -EFAULT && sley_send(pair[0], NULL, 4, 0, SLEY_FOREVER) == -EFAULT);
+    EXPECT(send(pair[1], "abcd", 4, 0) == 4 && sley_read_all(pair[0], NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_recv(pair[0], NULL, 4, MSG_WAITALL, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_recv(pair[0], buf, 4, MSG_WAITALL, SLEY_FOREVER) == 4 && memcmp(buf, "abcd", 4) == 0);
+    EXPECT(sley_close(pair[0]) == 0 && sley_close(pair[1]) == 0);
     EXPECT(sley_read(fd, buf, 4, SLEY_S) == -EINVAL); /* a length of time */
     EXPECT(sley_close(fd) == 0 && sley_close(dir) == 0 && sley_close(readonly) == 0);
 }

@@ -204,13 +204,12 @@ int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline)
 {
     struct sl_call c;
     size_t done = 0;
-    int n;
+    int n = buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
-    if (bytes > INT_MAX)
-        bytes = INT_MAX;
-    n = sl_call_begin(&c, fd, deadline);
     if (n < 0)
         return n;
+    if (bytes > INT_MAX)
+        bytes = INT_MAX;
     while (done < bytes) {
         if (done > 0 && (n = sl_call_again(&c)) < 0)
             break;
@@ -227,7 +226,7 @@ int sley_write_all(int fd, const void *buf, size_t bytes, sley_time deadline)
 {
     struct sl_call c;
     size_t done = 0;
-    int n = sl_call_begin(&c, fd, deadline);
+    int n = buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;
