@@ -1,6 +1,8 @@
 /* test_net_socket.c - listening, accepting, connecting, receiving and sending. */
 #include "io_scenario.h"
 
+#include <linux/filter.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 
 static struct sockaddr_in local_address(int fd)
@@ -429,9 +431,67 @@ SCENARIO(no_descriptor_is_left)
     EXPECT(count_descriptors() == before);
 }
 
+/* The peer is as if unplugged, and the kernel gives up, by its own clock: that is no deadline's. */
+static void unplug(int fd)
+{
+    struct sock_filter drop_all = { .code = BPF_RET };
+    struct sock_fprog nothing = { .len = 1, .filter = &drop_all };
+
+    EXPECT(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &nothing, sizeof nothing) == 0);
+}
+
+static void impatient(int fd)
+{
+    int give_up_ms = 1;
+
+    EXPECT(setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms) == 0);
+}
+
+static int call_recvmsg(struct io_call *c)
+{
+    struct iovec one = { c->buf, c->bytes };
+    struct msghdr m = { .msg_iov = &one, .msg_iovlen = 1 };
+
+    return sley_recvmsg(c->fd, &m, 0, c->deadline);
+}
+
+SCENARIO(a_peer_that_does_not_answer_is_no_deadline)
+{
+    int (*const calls[])(struct io_call *c) = { call_recv, call_read, call_read_all, call_recvmsg };
+    char buf[4];
+
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        struct io_call c = { .call = calls[i], .buf = buf, .bytes = sizeof buf };
+        int sv[2];
+
+        c.deadline = i % 2 ? SLEY_FOREVER : sley_after(1000 * SLEY_S);
+        make_tcp_pair(sv);
+        impatient(sv[0]);
+        unplug(sv[1]);
+        c.fd = sv[0];
+        io_call_start(&c);
+        EXPECT(send(sv[0], "x", 1, 0) == 1);
+        EXPECT(io_call_result(&c) == -ECONNRESET);
+        EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+    }
+}
+
+SCENARIO(a_host_that_does_not_answer_is_no_deadline)
+{
+    int listener = sley_net_listen("127.0.0.1:0", NULL), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = local_address(listener);
+
+    unplug(listener);
+    impatient(fd);
+    EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == -EHOSTUNREACH);
+    EXPECT(sley_close(fd) == 0 && sley_close(listener) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        PLAYED(a_peer_that_does_not_answer_is_no_deadline),
+        PLAYED(a_host_that_does_not_answer_is_no_deadline),
         PLAYED(listen_takes_addresses_as_text),
         PLAYED(listen_checks_its_options),
         PLAYED(an_address_in_use_is_refused),

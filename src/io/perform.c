@@ -76,5 +76,5 @@ int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted)
     do
         rc = perform_once(op);
     while (rc == -EINTR && (interrupted == NULL || !sl_load_relaxed(interrupted))); /* asked again, with another signal, until seen */
-    return (int)rc;
+    return sl_sys_result(rc);
 }

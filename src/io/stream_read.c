@@ -32,9 +32,8 @@ static bool is_of_the_connection(int error)
     }
 }
 
-static int told(struct sl_side *in, int n, sley_time deadline)
+static int told(struct sl_side *in, int n)
 {
-    n = sl_side_result(n, deadline);
     if (__builtin_expect(n < 0, 0) && is_of_the_connection(n))
         in->error = n;
     return n;
@@ -66,8 +65,6 @@ static int look(struct sl_side *in, struct sl_call *c)
         sl_buffer_settle(b);
     if (n == -ENOTSOCK) /* the number has become another descriptor: a transfer finds out */
         return -EOPNOTSUPP;
-    if (n == -ETIMEDOUT) /* see sl_side_result */
-        return -ECONNRESET;
     return n == -EAGAIN || n == -EOPNOTSUPP ? n : sl_call_direct(c, n);
 }
 
@@ -133,8 +130,8 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
 static int fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
 {
     if (sl_buffered(&in->buffer) == 0 && sl_record_kind(c->record) != SL_FD_FILE)
-        return told(in, first_in(in, c, deadline), deadline);
-    return told(in, transfer_in(in, c, deadline), deadline);
+        return told(in, first_in(in, c, deadline));
+    return told(in, transfer_in(in, c, deadline));
 }
 
 static int reach(struct sl_side *in, struct sl_call *c, sley_time deadline)
@@ -174,7 +171,7 @@ static int read_some(struct sl_side *in, struct sl_call *c, void *buf, size_t by
         if (n < 0)
             return n;
         if (goes_straight(c, bytes, deadline))
-            return told(in, sl_transfer(c, IORING_OP_READ, in->fd, buf, bytes, -1, deadline), deadline);
+            return told(in, sl_transfer(c, IORING_OP_READ, in->fd, buf, bytes, -1, deadline));
         n = fill(in, c, deadline);
         if (n <= 0)
             return n;

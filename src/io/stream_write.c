@@ -35,7 +35,7 @@ int sl_stream_send(struct sl_side *out, struct sl_call *c, const void *buf, size
     n = sl_transfer(c, IORING_OP_WRITE, out->fd, (void *)buf, bytes, -1, deadline);
     if (n == 0)
         return -EIO; /* a device that takes nothing and says nothing */
-    return sl_side_result(n, deadline);
+    return n;
 }
 
 int sl_stream_send_file(struct sl_side *out, struct sl_call *c, int in_fd, size_t bytes, sley_time deadline)
@@ -44,8 +44,7 @@ int sl_stream_send_file(struct sl_side *out, struct sl_call *c, int in_fd, size_
 
     if (n < 0)
         return n;
-    n = sley_sendfile(out->fd, in_fd, NULL, bytes, deadline);
-    return sl_side_result(n, deadline);
+    return sley_sendfile(out->fd, in_fd, NULL, bytes, deadline);
 }
 
 /* Two pieces at once, if it is a socket with room for something. -EAGAIN: not this way. */
