@@ -22,8 +22,9 @@ SLEY_API SLEY_MUST_USE int sley_writev(int fd, const struct iovec *v, int n, sle
 SLEY_API SLEY_MUST_USE int sley_pread(int fd, void *buf, size_t bytes, off_t offset, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_pwrite(int fd, const void *buf, size_t bytes, off_t offset, sley_time deadline);
 
-/* The _all forms go on after short transfers. read_all: fewer only at the end, or when an error came after them (the next call
- * returns it); at most INT_MAX. write_all and send_all: 0 for all of it; after an error some of it may have gone. */
+/* The _all forms go on after short transfers. read_all: fewer only at the end, or when an error came after them; at most INT_MAX. That a
+ * connection is lost, the next receive on the descriptor returns; whatever else stood in the way the next call meets by itself. write_all
+ * and send_all: 0 for all of it; after an error some of it may have gone. */
 SLEY_API SLEY_MUST_USE int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_write_all(int fd, const void *buf, size_t bytes, sley_time deadline);
 

@@ -202,6 +202,8 @@ static int receive_whole(struct sl_call *c, int fd, char *buf, size_t bytes, int
         if (n > 0)
             done += (size_t)n;
     } while (n > 0 && done < bytes);
+    if (n < 0 && done > 0)
+        sl_record_keep_error(c->record, fd, n);
     return done > 0 ? (int)done : n;
 }
 

@@ -218,6 +218,8 @@ int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline)
             break;
         done += (size_t)n;
     }
+    if (n < 0 && done > 0)
+        sl_record_keep_error(c.record, fd, n);
     sl_call_end(&c);
     return done > 0 ? (int)done : n;
 }

@@ -21,20 +21,9 @@
 
 #define STRAIGHT_BYTES (SL_STREAM_BYTES / 4)
 
-static bool is_of_the_connection(int error)
-{
-    switch (-error) {
-    case ECONNRESET: case ECONNABORTED: case ECONNREFUSED: case EPIPE: case EPROTO:
-    case ENETDOWN: case ENETUNREACH: case ENETRESET: case EHOSTDOWN: case EHOSTUNREACH:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static int told(struct sl_side *in, int n)
 {
-    if (__builtin_expect(n < 0, 0) && is_of_the_connection(n))
+    if (__builtin_expect(n < 0, 0) && sl_error_of_connection(n))
         in->error = n;
     return n;
 }
@@ -49,9 +38,11 @@ static int look(struct sl_side *in, struct sl_call *c)
     if (n < 0)
         return n;
     if (sl_record_kind(r) == SL_FD_SOCKET) {
-        do
-            n = sl_sys_recv(in->fd, b->base, b->cap, MSG_DONTWAIT);
-        while (n == -EINTR);
+        n = sl_record_take_error(r, in->fd);
+        if (n == 0)
+            do
+                n = sl_sys_recv(in->fd, b->base, b->cap, MSG_DONTWAIT);
+            while (n == -EINTR);
     } else if (sl_record_hinted(r, SL_HINT_NO_TRY)) {
         n = -EOPNOTSUPP;
     } else {
