@@ -1,6 +1,8 @@
 /* test_net_socket.c - listening, accepting, connecting, receiving and sending. */
 #include "io_scenario.h"
 
+#include "io/address.h"
+
 #include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -26,7 +28,7 @@ SCENARIO(listen_takes_addresses_as_text)
     const char *good[] = { "127.0.0.1:0", "[::1]:0", "*:0", "0.0.0.0:0", "[::]:0", abstract };
     const char *bad[] = { "", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1",
                           "300.0.0.1:0", "::1:0", "[::1:0", "::1]:0", "[]:0", "[*]:0", "[127.0.0.1]:0", "localhost:0", ":80",
-                          "unix:", "unix:@", NULL };
+                          "unix:", "unix:@", "unix:80", NULL };
     char path[200] = "unix:/tmp/";
 
     snprintf(abstract, sizeof abstract, "unix:@sley-test-listen-%d", getpid());
@@ -41,6 +43,23 @@ SCENARIO(listen_takes_addresses_as_text)
         EXPECT(sley_net_listen(bad[i], NULL) == -EINVAL);
     memset(path + 10, 'x', 150);
     EXPECT(sley_net_listen(path, NULL) == -EINVAL);
+}
+
+/* A host may be called "unix". A socket's file whose name is a number is written with its directory. */
+SCENARIO(a_host_called_unix_is_no_path)
+{
+    struct sl_address a;
+    char text[SLEY_NET_TEXT_BYTES];
+
+    EXPECT(sl_address_parse("unix:80", &a) == -EINVAL); /* a name: to be looked up */
+    EXPECT(sl_address_parse("unix:80x", &a) == 0 && a.any.sa_family == AF_UNIX && strcmp(a.local.sun_path, "80x") == 0);
+    EXPECT(sl_address_parse("unix:65536", &a) == 0 && a.any.sa_family == AF_UNIX);
+    EXPECT(sl_address_parse("unix:./80", &a) == 0 && a.any.sa_family == AF_UNIX && strcmp(a.local.sun_path, "./80") == 0);
+    EXPECT(sl_address_format(&a, text, sizeof text) == 0 && strcmp(text, "unix:./80") == 0);
+    memcpy(a.local.sun_path, "80", sizeof "80");
+    a.bytes = offsetof(struct sockaddr_un, sun_path) + sizeof "80";
+    EXPECT(sl_address_format(&a, text, sizeof text) == 0 && strcmp(text, "unix:./80") == 0);
+    EXPECT(sl_address_parse(text, &a) == 0 && a.any.sa_family == AF_UNIX);
 }
 
 SCENARIO(listen_checks_its_options)
@@ -591,6 +610,7 @@ int main(void)
         PLAYED(an_error_that_was_kept_is_not_the_next_descriptors),
         PLAYED(a_host_that_does_not_answer_is_no_deadline),
         PLAYED(listen_takes_addresses_as_text),
+        PLAYED(a_host_called_unix_is_no_path),
         PLAYED(listen_checks_its_options),
         PLAYED(an_address_in_use_is_refused),
         PLAYED(a_unix_socket_whose_owner_is_gone_is_replaced),

@@ -13,7 +13,8 @@
 
 SLEY_BEGIN_DECLS
 
-/* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". */
+/* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". With a number for a path
+ * it is a host called "unix"; the file is "unix:./80". */
 typedef struct sley_listen_options {
     uint32_t backlog;     /* 0: SOMAXCONN */
     uint32_t per_worker;  /* 1: behind the descriptor one SO_REUSEPORT socket a worker */
