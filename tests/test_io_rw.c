@@ -128,6 +128,63 @@ SCENARIO(a_pipe_without_reader_breaks)
     EXPECT(sley_close(p[1]) == 0);
 }
 
+/* Whoever calls, and whatever the program does with the signal. */
+static _Atomic(int) sigpipes;
+
+static void on_sigpipe(int signo) { sigpipes++; }
+
+static void break_every_way(int out, int is_socket, int file, int full_pipe)
+{
+    struct iovec v[2] = { { "abc", 3 }, { "de", 2 } };
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+    off_t offset = 0;
+
+    EXPECT(sley_write(out, "abc", 3, SLEY_FOREVER) == -EPIPE && sley_write(out, "abc", 3, SLEY_NOW) == -EPIPE);
+    EXPECT(sley_write_all(out, "abc", 3, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_writev(out, v, 2, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_sendfile(out, file, &offset, 4, SLEY_FOREVER) == -EPIPE && offset == 0);
+    EXPECT(sley_splice(full_pipe, NULL, out, NULL, 4, 0, SLEY_FOREVER) == -EPIPE);
+    if (!is_socket) {
+        EXPECT(sley_splice(file, &offset, out, NULL, 4, 0, SLEY_FOREVER) == -EPIPE && offset == 0);
+        return;
+    }
+    EXPECT(sley_send(out, "abc", 3, 0, SLEY_FOREVER) == -EPIPE && sley_send_all(out, "abc", 3, 0, SLEY_FOREVER) == -EPIPE);
+    EXPECT(sley_sendmsg(out, &m, 0, SLEY_FOREVER) == -EPIPE);
+}
+
+SCENARIO(no_call_raises_sigpipe)
+{
+    int file = make_file("broken", "0123", 4), full[2];
+    sigset_t before, now;
+
+    sigpipes = 0;
+    signal(SIGPIPE, on_sigpipe);
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    EXPECT(pipe2(full, O_CLOEXEC) == 0 && write(full[1], "0123", 4) == 4);
+    for (int nonblocking = 0; nonblocking < 2; nonblocking++) {
+        for (int is_socket = 0; is_socket < 2; is_socket++) {
+            int fds[2], end = is_socket ? 0 : 1;
+
+            if (is_socket)
+                make_pair(fds, SOCK_STREAM);
+            else
+                EXPECT(pipe2(fds, O_CLOEXEC) == 0);
+            EXPECT(fcntl(fds[end], F_SETFL, O_WRONLY | (nonblocking ? O_NONBLOCK : 0)) == 0 && close(fds[1 - end]) == 0);
+            break_every_way(fds[end], is_socket, file, full[0]);
+            if (sley_self() == 0)
+                EXPECT(sley_dump(NULL, fds[end]) == -EINVAL);
+            else
+                EXPECT(sley_dump(NULL, fds[end]) == -EPIPE);
+            EXPECT(sley_close(fds[end]) == 0);
+        }
+    }
+    EXPECT(sigpipes == 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &now);
+    EXPECT(sigismember(&now, SIGPIPE) == sigismember(&before, SIGPIPE));
+    signal(SIGPIPE, SIG_IGN);
+    EXPECT(sley_close(full[0]) == 0 && sley_close(full[1]) == 0 && sley_close(file) == 0);
+}
+
 SCENARIO(an_eventfd_wakes_its_reader)
 {
     uint64_t value = 0, five = 5;
@@ -191,14 +248,25 @@ SCENARIO(bad_descriptors_and_buffers_are_errors)
 {
     char buf[4];
     int fd = make_file("bad", "0123", 4), dir = open(temp_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int gone = dup(fd), readonly = open(temp_path("bad"), O_RDONLY | O_CLOEXEC);
+    int gone = dup(fd), readonly = open(temp_path("bad"), O_RDONLY | O_CLOEXEC), pair[2];
+    struct iovec nothing = { NULL, 4 };
 
+    make_pair(pair, SOCK_STREAM);
     EXPECT(close(gone) == 0);
     EXPECT(sley_read(gone, buf, 4, SLEY_FOREVER) == -EBADF && sley_write(gone, buf, 4, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_read(-1, buf, 4, SLEY_FOREVER) == -EBADF && sley_pread(INT_MAX, buf, 4, 0, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_write(readonly, buf, 4, SLEY_FOREVER) == -EBADF);
     EXPECT(sley_read(dir, buf, 4, SLEY_FOREVER) == -EISDIR);
-    EXPECT(sley_read(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read(fd, NULL, 4, SLEY_FOREVER) == -EFAULT && sley_write(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read_all(fd, NULL, 4, SLEY_FOREVER) == -EFAULT && sley_write_all(fd, NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_read_all(fd, NULL, 0, SLEY_FOREVER) == 0 && sley_write_all(fd, NULL, 0, SLEY_FOREVER) == 0);
+    EXPECT(sley_readv(fd, &nothing, 1, SLEY_FOREVER) == -EFAULT && sley_writev(fd, &nothing, 1, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_send_all(pair[0], NULL, 4, 0, SLEY_FOREVER) == -EFAULT && sley_send_all(pair[0], NULL, 0, 0, SLEY_FOREVER) == 0);
+    EXPECT(sley_write_all(pair[0], NULL, 4, SLEY_FOREVER) == -EFAULT && sley_send(pair[0], NULL, 4, 0, SLEY_FOREVER) == -EFAULT);
+    EXPECT(send(pair[1], "abcd", 4, 0) == 4 && sley_read_all(pair[0], NULL, 4, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_recv(pair[0], NULL, 4, MSG_WAITALL, SLEY_FOREVER) == -EFAULT);
+    EXPECT(sley_recv(pair[0], buf, 4, MSG_WAITALL, SLEY_FOREVER) == 4 && memcmp(buf, "abcd", 4) == 0);
+    EXPECT(sley_close(pair[0]) == 0 && sley_close(pair[1]) == 0);
     EXPECT(sley_read(fd, buf, 4, SLEY_S) == -EINVAL); /* a length of time */
     EXPECT(sley_close(fd) == 0 && sley_close(dir) == 0 && sley_close(readonly) == 0);
 }
@@ -307,6 +375,7 @@ int main(void)
         PLAYED(a_nonblocking_pipe_wakes_its_reader),
         PLAYED(a_full_pipe_makes_its_writer_wait),
         PLAYED(a_pipe_without_reader_breaks),
+        PLAYED(no_call_raises_sigpipe),
         PLAYED(an_eventfd_wakes_its_reader),
         PLAYED(read_and_write_work_on_sockets),
         PLAYED(a_pipe_has_no_positions),

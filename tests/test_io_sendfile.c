@@ -4,20 +4,20 @@
 static unsigned char content[5 << 20];
 static unsigned char received[5 << 20];
 
-/* Send the file from *offset (NULL: from its position) to out while the other end is read slowly; the bytes must be content[from...]. */
-static void send_and_check(int out, int in, int fd, off_t *offset, size_t from)
+/* Send the file from *offset (NULL: from its position) to out while the other end is read slowly; the bytes must be content[from...end]. */
+static void send_and_check(int out, int in, int fd, off_t *offset, size_t from, size_t end)
 {
-    struct io_call c = { .call = call_read_all, .fd = in, .buf = received, .bytes = sizeof content - from };
+    struct io_call c = { .call = call_read_all, .fd = in, .buf = received, .bytes = end - from };
     size_t sent = 0;
     int n;
 
     io_call_start(&c);
     while ((n = sley_sendfile(out, fd, offset, sizeof content, SLEY_FOREVER)) > 0)
         sent += (size_t)n;
-    EXPECT(n == 0 && sent == sizeof content - from);
+    EXPECT(n == 0 && sent == end - from);
     EXPECT(io_call_result(&c) == (int)sent && memcmp(received, content + from, sent) == 0);
     if (offset != NULL)
-        EXPECT(*offset == (off_t)sizeof content);
+        EXPECT(*offset == (off_t)end);
 }
 
 static void through_a_pair(int *sv, int nonblocking)
@@ -27,14 +27,14 @@ static void through_a_pair(int *sv, int nonblocking)
 
     if (nonblocking)
         EXPECT(fcntl(sv[0], F_SETFL, O_NONBLOCK) == 0);
-    send_and_check(sv[0], sv[1], fd, &offset, 12345);
+    send_and_check(sv[0], sv[1], fd, &offset, 12345, sizeof content);
     EXPECT(lseek(fd, 0, SEEK_CUR) == 0);
     EXPECT(lseek(fd, 777, SEEK_SET) == 777);
-    send_and_check(sv[0], sv[1], fd, NULL, 777);
+    send_and_check(sv[0], sv[1], fd, NULL, 777, sizeof content);
     EXPECT(lseek(fd, 0, SEEK_CUR) == (off_t)sizeof content);
     EXPECT(fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0); /* not in the cache */
     offset = 1;
-    send_and_check(sv[0], sv[1], fd, &offset, 1);
+    send_and_check(sv[0], sv[1], fd, &offset, 1, sizeof content);
     EXPECT(sley_close(fd) == 0 && sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
 }
 
@@ -66,6 +66,32 @@ SCENARIO(sendfile_to_pipes)
     }
 }
 
+/* An O_DIRECT file is read past the page cache, in whole blocks: where the bytes begin and end is no matter of the caller's. */
+SCENARIO(sendfile_from_a_file_that_goes_past_the_cache)
+{
+    for (int nonblocking = 0; nonblocking < 2; nonblocking++) {
+        int sv[2], fd, bytes = (int)sizeof content - 1000; /* the last block is not whole */
+        off_t offset = 12345;
+
+        EXPECT(sley_close(make_file("direct", content, (size_t)bytes)) == 0);
+        fd = open(temp_path("direct"), O_RDONLY | O_DIRECT | O_CLOEXEC);
+        if (fd < 0)
+            return; /* not on this file system */
+        make_tcp_pair(sv);
+        if (nonblocking)
+            EXPECT(fcntl(sv[0], F_SETFL, O_NONBLOCK) == 0);
+        send_and_check(sv[0], sv[1], fd, &offset, 12345, (size_t)bytes);
+        EXPECT(lseek(fd, 4095, SEEK_SET) == 4095);
+        send_and_check(sv[0], sv[1], fd, NULL, 4095, (size_t)bytes);
+        offset = 8191;
+        EXPECT(sley_sendfile(sv[0], fd, &offset, 2, SLEY_FOREVER) == 2 && offset == 8193);
+        EXPECT(sley_read_all(sv[1], received, 2, SLEY_FOREVER) == 2 && memcmp(received, content + 8191, 2) == 0);
+        offset = bytes + 1;
+        EXPECT(sley_sendfile(sv[0], fd, &offset, 10, SLEY_FOREVER) == 0 && offset == bytes + 1);
+        EXPECT(sley_close(fd) == 0 && sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+    }
+}
+
 SCENARIO(sendfile_from_a_file_in_memory)
 {
     char name[] = "/dev/shm/sley-test-XXXXXX";
@@ -75,7 +101,7 @@ SCENARIO(sendfile_from_a_file_in_memory)
     EXPECT(unlink(name) == 0 && write(fd, content, sizeof content) == sizeof content);
     make_tcp_pair(sv);
     EXPECT(fcntl(sv[0], F_SETFL, O_NONBLOCK) == 0);
-    send_and_check(sv[0], sv[1], fd, &offset, 0);
+    send_and_check(sv[0], sv[1], fd, &offset, 0, sizeof content);
     EXPECT(sley_close(fd) == 0 && sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
 }
 
@@ -199,6 +225,7 @@ int main(void)
         PLAYED(sendfile_to_a_nonblocking_socket),
         PLAYED(sendfile_to_a_blocking_socket),
         PLAYED(sendfile_to_pipes),
+        PLAYED(sendfile_from_a_file_that_goes_past_the_cache),
         PLAYED(sendfile_from_a_file_in_memory),
         PLAYED(sendfile_keeps_what_went_before_its_deadline),
         PLAYED(sendfile_of_a_file_that_shrinks_ends_there),

@@ -1,7 +1,13 @@
 /* test_net_socket.c - listening, accepting, connecting, receiving and sending. */
 #include "io_scenario.h"
 
+#include "io/address.h"
+
+#include <linux/filter.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 
 static struct sockaddr_in local_address(int fd)
 {
@@ -22,7 +28,7 @@ SCENARIO(listen_takes_addresses_as_text)
     const char *good[] = { "127.0.0.1:0", "[::1]:0", "*:0", "0.0.0.0:0", "[::]:0", abstract };
     const char *bad[] = { "", ":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1: 1",
                           "300.0.0.1:0", "::1:0", "[::1:0", "::1]:0", "[]:0", "[*]:0", "[127.0.0.1]:0", "localhost:0", ":80",
-                          "unix:", "unix:@", NULL };
+                          "unix:", "unix:@", "unix:80", NULL };
     char path[200] = "unix:/tmp/";
 
     snprintf(abstract, sizeof abstract, "unix:@sley-test-listen-%d", getpid());
@@ -37,6 +43,23 @@ SCENARIO(listen_takes_addresses_as_text)
         EXPECT(sley_net_listen(bad[i], NULL) == -EINVAL);
     memset(path + 10, 'x', 150);
     EXPECT(sley_net_listen(path, NULL) == -EINVAL);
+}
+
+/* A host may be called "unix". A socket's file whose name is a number is written with its directory. */
+SCENARIO(a_host_called_unix_is_no_path)
+{
+    struct sl_address a;
+    char text[SLEY_NET_TEXT_BYTES];
+
+    EXPECT(sl_address_parse("unix:80", &a) == -EINVAL); /* a name: to be looked up */
+    EXPECT(sl_address_parse("unix:80x", &a) == 0 && a.any.sa_family == AF_UNIX && strcmp(a.local.sun_path, "80x") == 0);
+    EXPECT(sl_address_parse("unix:65536", &a) == 0 && a.any.sa_family == AF_UNIX);
+    EXPECT(sl_address_parse("unix:./80", &a) == 0 && a.any.sa_family == AF_UNIX && strcmp(a.local.sun_path, "./80") == 0);
+    EXPECT(sl_address_format(&a, text, sizeof text) == 0 && strcmp(text, "unix:./80") == 0);
+    memcpy(a.local.sun_path, "80", sizeof "80");
+    a.bytes = offsetof(struct sockaddr_un, sun_path) + sizeof "80";
+    EXPECT(sl_address_format(&a, text, sizeof text) == 0 && strcmp(text, "unix:./80") == 0);
+    EXPECT(sl_address_parse(text, &a) == 0 && a.any.sa_family == AF_UNIX);
 }
 
 SCENARIO(listen_checks_its_options)
@@ -427,10 +450,165 @@ SCENARIO(no_descriptor_is_left)
     EXPECT(count_descriptors() == before);
 }
 
+/* The peer is as if unplugged, and the kernel gives up, by its own clock: that is no deadline's. */
+static void unplug(int fd)
+{
+    struct sock_filter drop_all = { .code = BPF_RET };
+    struct sock_fprog nothing = { .len = 1, .filter = &drop_all };
+
+    EXPECT(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &nothing, sizeof nothing) == 0);
+}
+
+static void impatient(int fd)
+{
+    int give_up_ms = 1;
+
+    EXPECT(setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms) == 0);
+}
+
+static int call_recvmsg(struct io_call *c)
+{
+    struct iovec one = { c->buf, c->bytes };
+    struct msghdr m = { .msg_iov = &one, .msg_iovlen = 1 };
+
+    return sley_recvmsg(c->fd, &m, 0, c->deadline);
+}
+
+SCENARIO(a_peer_that_does_not_answer_is_no_deadline)
+{
+    int (*const calls[])(struct io_call *c) = { call_recv, call_read, call_read_all, call_recvmsg };
+    char buf[4];
+
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        struct io_call c = { .call = calls[i], .buf = buf, .bytes = sizeof buf };
+        int sv[2];
+
+        c.deadline = i % 2 ? SLEY_FOREVER : sley_after(1000 * SLEY_S);
+        make_tcp_pair(sv);
+        impatient(sv[0]);
+        unplug(sv[1]);
+        c.fd = sv[0];
+        io_call_start(&c);
+        EXPECT(send(sv[0], "x", 1, 0) == 1);
+        EXPECT(io_call_result(&c) == -ECONNRESET);
+        EXPECT(sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+    }
+}
+
+/* The kernel tells of a reset once. A call that has bytes to return cannot: so the next one does, and is not told that it was the end. */
+static int call_recv_whole(struct io_call *c) { return sley_recv(c->fd, c->buf, c->bytes, MSG_WAITALL, c->deadline); }
+
+static int call_recvmsg_whole(struct io_call *c)
+{
+    struct iovec v[2] = { { c->buf, 3 }, { (char *)c->buf + 3, c->bytes - 3 } };
+    struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
+
+    return sley_recvmsg(c->fd, &m, MSG_WAITALL, c->deadline);
+}
+
+static int call_readv(struct io_call *c)
+{
+    struct iovec v[2] = { { c->buf, 3 }, { (char *)c->buf + 3, c->bytes - 3 } };
+
+    return sley_readv(c->fd, v, 2, c->deadline);
+}
+
+static int call_stream_read(struct io_call *c)
+{
+    sley_stream *s = sley_stream_create(c->fd);
+    int n = sley_stream_read(s, c->buf, c->bytes, c->deadline);
+
+    sley_stream_destroy(s);
+    return n;
+}
+
+static int call_splice(struct io_call *c)
+{
+    int p[2], n;
+
+    EXPECT(pipe2(p, O_CLOEXEC) == 0);
+    n = sley_splice(c->fd, NULL, p[1], NULL, c->bytes, 0, c->deadline);
+    EXPECT(sley_close(p[0]) == 0 && sley_close(p[1]) == 0);
+    return n;
+}
+
+/* Send three bytes, and break the connection as soon as they have been received. */
+static void reset_behind_three_bytes(int sv[2], struct io_call *c, int is_tcp)
+{
+    struct linger at_once = { .l_onoff = 1 };
+    int unread = 1;
+
+    if (is_tcp)
+        make_tcp_pair(sv);
+    else
+        make_pair(sv, SOCK_STREAM);
+    if (is_tcp)
+        EXPECT(setsockopt(sv[1], SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+    else
+        EXPECT(send(sv[0], "unread", 6, 0) == 6); /* which makes the other end's close a reset */
+    c->fd = sv[0];
+    io_call_start(c);
+    EXPECT(send(sv[1], "abc", 3, 0) == 3);
+    while (ioctl(sv[0], FIONREAD, &unread) == 0 && unread > 0)
+        give_way();
+    EXPECT(sley_close(sv[1]) == 0);
+    EXPECT(io_call_result(c) == 3 && memcmp(c->buf, "abc", 3) == 0);
+}
+
+SCENARIO(a_reset_behind_the_bytes_is_told_by_the_next_call)
+{
+    int (*const first[])(struct io_call *c) = { call_read_all, call_recv_whole, call_recvmsg_whole };
+    int (*const next[])(struct io_call *c) = {
+        call_read, call_recv, call_recvmsg, call_readv, call_read_all, call_recv_whole, call_recvmsg_whole, call_stream_read, call_splice,
+    };
+    char buf[10];
+
+    for (int is_tcp = 0; is_tcp < 2; is_tcp++) {
+        for (size_t i = 0; i < 3 * sizeof next / sizeof *next; i++) {
+            struct io_call c = { .call = first[i % 3], .buf = buf, .bytes = sizeof buf };
+            int sv[2];
+
+            reset_behind_three_bytes(sv, &c, is_tcp);
+            EXPECT(next[i / 3](&c) == -ECONNRESET);
+            EXPECT(next[i / 3](&c) == 0); /* as the kernel says it: once */
+            EXPECT(sley_close(sv[0]) == 0);
+        }
+    }
+}
+
+SCENARIO(an_error_that_was_kept_is_not_the_next_descriptors)
+{
+    char buf[10];
+    struct io_call c = { .call = call_read_all, .buf = buf, .bytes = sizeof buf };
+    int sv[2], other[2];
+
+    reset_behind_three_bytes(sv, &c, 0);
+    make_pair(other, SOCK_STREAM);
+    EXPECT(dup2(other[0], sv[0]) == sv[0] && send(other[1], "xyz", 3, 0) == 3); /* behind the library's back */
+    EXPECT(sley_read(sv[0], buf, sizeof buf, SLEY_FOREVER) == 3 && memcmp(buf, "xyz", 3) == 0);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(other[0]) == 0 && sley_close(other[1]) == 0);
+}
+
+SCENARIO(a_host_that_does_not_answer_is_no_deadline)
+{
+    int listener = sley_net_listen("127.0.0.1:0", NULL), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = local_address(listener);
+
+    unplug(listener);
+    impatient(fd);
+    EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == -EHOSTUNREACH);
+    EXPECT(sley_close(fd) == 0 && sley_close(listener) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        PLAYED(a_peer_that_does_not_answer_is_no_deadline),
+        PLAYED(a_reset_behind_the_bytes_is_told_by_the_next_call),
+        PLAYED(an_error_that_was_kept_is_not_the_next_descriptors),
+        PLAYED(a_host_that_does_not_answer_is_no_deadline),
         PLAYED(listen_takes_addresses_as_text),
+        PLAYED(a_host_called_unix_is_no_path),
         PLAYED(listen_checks_its_options),
         PLAYED(an_address_in_use_is_refused),
         PLAYED(a_unix_socket_whose_owner_is_gone_is_replaced),

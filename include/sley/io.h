@@ -4,8 +4,8 @@
  * deadline; it returns a count, a descriptor or 0, or -errno; flags are the system's. Calls that never block (socket, bind,
  * listen, setsockopt, lseek, fcntl) have no wrapper: use libc's. Descriptors may be blocking or not, and come from anywhere; close
  * them with sley_close. New descriptors are close-on-exec, those made by sley_accept and sley_net_listen are non-blocking too. No call
- * raises SIGPIPE on a worker; it is -EPIPE. With SLEY_NOW a read or write of a file is -ETIMEDOUT if its pages are not at hand,
- * -EOPNOTSUPP if the file system cannot say. */
+ * raises SIGPIPE; it is -EPIPE. With SLEY_NOW a read or write of a file is -ETIMEDOUT if its pages are not at hand, -EOPNOTSUPP if the
+ * file system cannot say. */
 #ifndef SLEY_IO_H
 #define SLEY_IO_H
 
@@ -22,8 +22,9 @@ SLEY_API SLEY_MUST_USE int sley_writev(int fd, const struct iovec *v, int n, sle
 SLEY_API SLEY_MUST_USE int sley_pread(int fd, void *buf, size_t bytes, off_t offset, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_pwrite(int fd, const void *buf, size_t bytes, off_t offset, sley_time deadline);
 
-/* The _all forms go on after short transfers. read_all: fewer only at the end, or when an error came after them (the next call
- * returns it); at most INT_MAX. write_all and send_all: 0 for all of it; after an error some of it may have gone. */
+/* The _all forms go on after short transfers. read_all: fewer only at the end, or when an error came after them; at most INT_MAX. That a
+ * connection is lost, the next receive on the descriptor returns; whatever else stood in the way the next call meets by itself. write_all
+ * and send_all: 0 for all of it; after an error some of it may have gone. */
 SLEY_API SLEY_MUST_USE int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline);
 SLEY_API SLEY_MUST_USE int sley_write_all(int fd, const void *buf, size_t bytes, sley_time deadline);
 

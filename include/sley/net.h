@@ -2,7 +2,8 @@
  *
  * A connect that ends early (deadline, cancel, error) leaves the socket in an unknown state: close it; with SLEY_NOW it is -EOPNOTSUPP. A
  * plain thread that accepts makes the listener non-blocking; one that connects gets -EAGAIN from a Unix listener whose queue is full.
- * A name that is not found is -EHOSTUNREACH; -EAGAIN: no server of names has answered.
+ * A name that is not found is -EHOSTUNREACH; -EAGAIN: no server of names has answered. -ETIMEDOUT is the deadline's alone: where the kernel
+ * gives a peer up that no longer answers it is -ECONNRESET, and of a connect -EHOSTUNREACH.
  * A Unix socket's file whose owner is gone is replaced by sley_net_listen. */
 #ifndef SLEY_NET_H
 #define SLEY_NET_H
@@ -12,7 +13,8 @@
 
 SLEY_BEGIN_DECLS
 
-/* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". */
+/* By address string: "127.0.0.1:80", "[::1]:80", "*:80", "host:80" (dial only), "unix:/path", "unix:@abstract". With a number for a path
+ * it is a host called "unix"; the file is "unix:./80". */
 typedef struct sley_listen_options {
     uint32_t backlog;     /* 0: SOMAXCONN */
     uint32_t per_worker;  /* 1: behind the descriptor one SO_REUSEPORT socket a worker, see below */

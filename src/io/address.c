@@ -66,7 +66,7 @@ int sl_address_parse(const char *text, struct sl_address *a)
     memset(a, 0, sizeof(*a));
     if (text == NULL)
         return -EINVAL;
-    if (strncmp(text, "unix:", 5) == 0)
+    if (strncmp(text, "unix:", 5) == 0 && sl_address_port(text + 5) < 0) /* a number: a port of a host of that name */
         return parse_local(text + 5, a);
 
     colon = strrchr(text, ':');
@@ -106,7 +106,8 @@ int sl_address_parse(const char *text, struct sl_address *a)
 static int format_local(const struct sl_address *a, char *text, size_t bytes)
 {
     size_t from = offsetof(struct sockaddr_un, sun_path), n = a->bytes > from ? a->bytes - from : 0;
-    const char *name = a->local.sun_path;
+    const char *name = a->local.sun_path, *before;
+    char number[8];
     bool abstract;
 
     if (n > sizeof(a->local.sun_path))
@@ -120,7 +121,9 @@ static int format_local(const struct sl_address *a, char *text, size_t bytes)
     }
     if (abstract && memchr(name, '\0', n) != NULL)
         return -EINVAL;
-    return snprintf(text, bytes, "unix:%s%.*s", abstract ? "@" : "", (int)n, name);
+    snprintf(number, sizeof(number), "%.*s", (int)n, name);
+    before = abstract ? "@" : n < sizeof(number) && sl_address_port(number) >= 0 ? "./" : "";
+    return snprintf(text, bytes, "unix:%s%.*s", before, (int)n, name);
 }
 
 int sl_address_format(const struct sl_address *a, char *text, size_t bytes)

@@ -138,6 +138,7 @@ int sley_close(int fd)
     if (sl_load_relaxed(&r->generation) == generation) { /* under the lock */
         r->phase = SL_PHASE_OPEN;
         sl_store_relaxed(&r->hints, 0);  /* hint */
+        sl_store_relaxed(&r->error, 0);  /* under the lock */
         sl_store_relaxed(&r->misses, 0); /* hint */
         sl_store_relaxed(&r->looks, 0);  /* hint */
     }

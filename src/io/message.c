@@ -37,6 +37,8 @@ int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *
     bool again = false;
     int n;
 
+    if (receives && !(flags & MSG_ERRQUEUE) && (n = sl_record_take_error(r, fd)) < 0)
+        return n;
     flags |= receives ? MSG_CMSG_CLOEXEC : MSG_NOSIGNAL;
     for (;;) {
         if (try_first) {
@@ -134,6 +136,8 @@ static int receive_rest(struct sl_call *c, int fd, struct msghdr *m, struct msgh
             m->msg_flags = more.msg_flags;
         }
     }
+    if (rc < 0)
+        sl_record_keep_error(c->record, fd, rc);
     return done;
 }
 

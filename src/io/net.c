@@ -193,6 +193,8 @@ static int receive_whole(struct sl_call *c, int fd, char *buf, size_t bytes, int
     flags &= ~MSG_WAITALL;
     if (n < 0)
         return n;
+    if (buf == NULL && bytes > 0)
+        return -EFAULT;
     if (type != SOCK_STREAM || flags & (MSG_PEEK | MSG_DONTWAIT | MSG_ERRQUEUE))
         return sl_transfer_socket(c, IORING_OP_RECV, fd, buf, bytes, flags, deadline);
     if (bytes > SL_IO_BYTES_MAX)
@@ -204,6 +206,8 @@ static int receive_whole(struct sl_call *c, int fd, char *buf, size_t bytes, int
         if (n > 0)
             done += (size_t)n;
     } while (n > 0 && done < bytes);
+    if (n < 0 && done > 0)
+        sl_record_keep_error(c->record, fd, n);
     return done > 0 ? (int)done : n;
 }
 
@@ -238,7 +242,7 @@ int sley_send_all(int fd, const void *buf, size_t bytes, int flags, sley_time de
 {
     struct sl_call c;
     size_t done = 0;
-    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;

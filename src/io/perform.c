@@ -55,7 +55,7 @@ static long perform_once(const struct sl_op *op)
     case SL_OP_READLINKAT:
         return sl_sys6(SYS_readlinkat, fd, addr, off, len, 0, 0);
     case IORING_OP_SPLICE:
-        return sl_sys6(SYS_splice, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
+        return sl_sys_splice(op->fd_in, in == -1 ? NULL : &in, fd, out == -1 ? NULL : &out, op->len, op->flags);
     case SL_OP_COPY_FILE_RANGE:
         return sl_sys6(SYS_copy_file_range, op->fd_in, in == -1 ? 0 : (long)&in, fd, out == -1 ? 0 : (long)&out, len, flags);
     case SL_OP_FLOCK:
@@ -76,5 +76,5 @@ int sl_perform(const struct sl_op *op, const _Atomic(uint8_t) *interrupted)
     do
         rc = perform_once(op);
     while (rc == -EINTR && (interrupted == NULL || !sl_load_relaxed(interrupted))); /* asked again, with another signal, until seen */
-    return (int)rc;
+    return sl_sys_result(rc);
 }

@@ -58,6 +58,7 @@ int sl_record_adopt(int fd, unsigned hints)
     sl_store_relaxed(&r->generation, sl_load_relaxed(&r->generation) + 1); /* under the lock */
     r->phase = SL_PHASE_OPEN;
     sl_store_relaxed(&r->hints, (uint8_t)hints); /* hint */
+    sl_store_relaxed(&r->error, 0);              /* under the lock */
     sl_store_relaxed(&r->misses, 0);             /* hint */
     sl_store_relaxed(&r->looks, 0);              /* hint */
     sl_store_relaxed(&r->group, 0);              /* the caller's */
@@ -139,6 +140,56 @@ void sl_record_hint(struct sl_record *r, unsigned hint)
     unsigned keep = sl_load_relaxed(&r->hints) & ~(hint & SL_HINT_KIND ? SL_HINT_KIND : 0u);
 
     sl_store_relaxed(&r->hints, (uint8_t)(keep | hint)); /* hint; one that is lost is learned again */
+}
+
+bool sl_error_of_connection(int error)
+{
+    switch (-error) {
+    case ECONNRESET: case ECONNABORTED: case ECONNREFUSED: case EPIPE: case EPROTO:
+    case ENETDOWN: case ENETUNREACH: case ENETRESET: case EHOSTDOWN: case EHOSTUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Sockets have inodes of their own, by which one is told from the next that gets its number. */
+static int inode_of(int fd, uint32_t *inode)
+{
+    struct statx sx;
+    int rc = sl_sys_statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &sx);
+
+    if (rc == 0 && !S_ISSOCK(sx.stx_mode))
+        rc = -ENOTSOCK;
+    if (rc == 0)
+        *inode = (uint32_t)sx.stx_ino;
+    return rc;
+}
+
+void sl_record_keep_error(struct sl_record *r, int fd, int error)
+{
+    uint32_t inode;
+
+    if (!sl_error_of_connection(error) || inode_of(fd, &inode) < 0)
+        return;
+    sl_lock_acquire(&r->lock);
+    r->error_of = inode;
+    sl_store_relaxed(&r->error, (int16_t)error); /* under the lock */
+    sl_lock_release(&r->lock);
+}
+
+int sl_record_take_error_slow(struct sl_record *r, int fd)
+{
+    uint32_t inode;
+    int error;
+
+    if (inode_of(fd, &inode) < 0)
+        return 0; /* the call finds out */
+    sl_lock_acquire(&r->lock);
+    error = r->error_of == inode ? sl_load_relaxed(&r->error) : 0; /* under the lock */
+    sl_store_relaxed(&r->error, 0);                                /* under the lock */
+    sl_lock_release(&r->lock);
+    return error;
 }
 
 /* Not over a network, nor by a program (FUSE). What is not known is taken to. */

@@ -16,6 +16,8 @@
  *   R7  Who has taken the name of a poll, to ask for its end after the unlock, is counted (sl_record_retire_poll) until that is done;
  *       the runtime whose ring has the poll does not go before (order [record.2]: counted under the lock, which a runtime that goes takes
  *       afterwards; counted off when done with that runtime).
+ *   R8  `error` is one that the kernel told once, of a connection, to a call that had bytes to return (sl_record_keep_error). The next
+ *       receive returns it, if the number is still that socket's: `error_of` is its inode, since R6 holds for this too.
  *
  * Rejected: counting calls instead of linking them. A count says when close may go on, but not whom it must cut off. */
 #ifndef SL_IO_RECORD_H
@@ -54,12 +56,14 @@ struct sl_record {
     _Atomic(uint8_t)     hints;
     _Atomic(uint8_t)     misses;     /* how unlikely a direct receive is to find something, see sl_record_likely */
     _Atomic(uint32_t)    generation;
+    uint32_t             error_of;   /* R8 */
     struct sl_call      *calls;
     struct sl_wait_list  waiters;    /* nodes: value = the events wanted << 32; result < 0: the error of who was claimed */
     struct sl_worker    *poll_worker; /* whose ring has the poll; NULL: none */
     uint32_t             poll_tag;
     _Atomic(uint32_t)    poll_covers; /* SL_POLL_ARMED and the events that the poll is armed for; 0: none is, or it was asked to end */
     uint32_t             pollers;    /* arms of plain threads' selects that were linked and not yet disarmed: they may be in poll(2) */
+    _Atomic(int16_t)     error;      /* R8: -errno, or 0; written under the lock, read without it as a hint */
     _Atomic(uint8_t)     looks;      /* arms of selects that looked in vain while no poll was armed */
     _Atomic(uint16_t)    group;      /* number of the listener that it is a socket of (group.h); 0: none. Who has the descriptor writes */
 } __attribute__((aligned(64)));
@@ -179,6 +183,20 @@ static inline bool sl_record_hinted(const struct sl_record *r, unsigned hint)
 }
 
 void sl_record_hint(struct sl_record *r, unsigned hint); /* add one */
+
+/* The kernel has told an error to a call on fd that returns the bytes which came before: the next receive is to tell it. Only of those that
+ * the kernel does not tell twice: that a connection is lost. */
+void sl_record_keep_error(struct sl_record *r, int fd, int error);
+int  sl_record_take_error_slow(struct sl_record *r, int fd);
+
+/* Before a receive: an error that was kept, or 0. */
+static inline int sl_record_take_error(struct sl_record *r, int fd)
+{
+    return __builtin_expect(sl_load_relaxed(&r->error) == 0, 1) ? 0 : sl_record_take_error_slow(r, fd); /* hint */
+}
+
+/* Whether `error` means that a connection is lost: the kernel tells that once, and then that it has ended. */
+bool sl_error_of_connection(int error);
 
 /* Ask the kernel what fd is, and keep it. -EBADF... : the kernel's answer. */
 int sl_record_learn(struct sl_record *r, int fd);

@@ -204,13 +204,12 @@ int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline)
 {
     struct sl_call c;
     size_t done = 0;
-    int n;
+    int n = buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
-    if (bytes > INT_MAX)
-        bytes = INT_MAX;
-    n = sl_call_begin(&c, fd, deadline);
     if (n < 0)
         return n;
+    if (bytes > INT_MAX)
+        bytes = INT_MAX;
     while (done < bytes) {
         if (done > 0 && (n = sl_call_again(&c)) < 0)
             break;
@@ -219,6 +218,8 @@ int sley_read_all(int fd, void *buf, size_t bytes, sley_time deadline)
             break;
         done += (size_t)n;
     }
+    if (n < 0 && done > 0)
+        sl_record_keep_error(c.record, fd, n);
     sl_call_end(&c);
     return done > 0 ? (int)done : n;
 }
@@ -227,7 +228,7 @@ int sley_write_all(int fd, const void *buf, size_t bytes, sley_time deadline)
 {
     struct sl_call c;
     size_t done = 0;
-    int n = sl_call_begin(&c, fd, deadline);
+    int n = buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;

@@ -1,5 +1,6 @@
 /* sendfile.c - from a file to a descriptor. sendfile(2) itself, where it cannot wait: the pages are in the page cache and the receiver is
- * non-blocking. Pages that are not are read through the ring first; a receiver that blocks is fed from a buffer. */
+ * non-blocking. Pages that are not are read through the ring first; a receiver that blocks is fed from a buffer. So is every receiver of an
+ * O_DIRECT file, which sendfile(2) would read from the disk, if at all: it is read in whole blocks, into memory that is as aligned. */
 #include "io/transfer.h"
 
 #include <sley/io.h>
@@ -7,26 +8,39 @@
 
 #define DIRECT_BYTES ((size_t)256 << 10) /* one sendfile(2): 30 microseconds of copying, others wait that long */
 #define BUFFER_BYTES ((size_t)64 << 10)
+#define ALIGN_BYTES  ((size_t)4096) /* O_DIRECT: no disk has larger blocks */
 
 struct copy {
     struct sl_call out, in;
     int      out_fd, in_fd;
     int64_t  at;     /* where in the file the next byte comes from */
+    size_t   block;  /* what is read begins and ends at multiples of it */
     char    *buf;    /* BUFFER_BYTES; NULL until needed */
     sley_time deadline;
 };
 
-static int read_piece(struct copy *k, size_t bytes)
+/* The next piece into the buffer: how many bytes of it, which begin at *piece. */
+static int read_piece(struct copy *k, size_t bytes, char **piece)
 {
-    if (k->buf == NULL && (k->buf = malloc(BUFFER_BYTES)) == NULL)
+    size_t before = (size_t)k->at % k->block; /* so many bytes lie before those wanted */
+    size_t wanted = bytes < BUFFER_BYTES - before ? bytes : BUFFER_BYTES - before, whole = before + wanted + k->block - 1;
+    int n;
+
+    if (k->buf == NULL && (k->buf = aligned_alloc(ALIGN_BYTES, BUFFER_BYTES)) == NULL)
         return -ENOMEM;
-    return sl_transfer(&k->in, IORING_OP_READ, k->in_fd, k->buf, bytes < BUFFER_BYTES ? bytes : BUFFER_BYTES, k->at, k->deadline);
+    n = sl_transfer(&k->in, IORING_OP_READ, k->in_fd, k->buf, whole - whole % k->block, k->at - (int64_t)before, k->deadline);
+    if (n < 0)
+        return n;
+    *piece = k->buf + before;
+    if ((size_t)n <= before)
+        return 0;
+    return (size_t)n - before < wanted ? n - (int)before : (int)wanted;
 }
 
 /* See to it that the pages of the next piece are in the cache. How many bytes of it are; 0: the end of the file. */
 static int bring_in(struct copy *k, size_t bytes)
 {
-    char probe;
+    char probe, *piece;
     struct iovec one = { &probe, 1 };
     int n;
 
@@ -34,7 +48,7 @@ static int bring_in(struct copy *k, size_t bytes)
         n = sl_sys_preadv2(k->in_fd, &one, 1, k->at, RWF_NOWAIT);
     while (n == -EINTR);
     if (n == -EAGAIN)
-        return k->deadline == SLEY_NOW ? -ETIMEDOUT : read_piece(k, bytes);
+        return k->deadline == SLEY_NOW ? -ETIMEDOUT : read_piece(k, bytes, &piece);
     if (n == 1 || n == -EOPNOTSUPP)
         return (int)bytes;
     return n;
@@ -65,7 +79,8 @@ static int send_direct(struct copy *k, size_t bytes)
 /* The same through a buffer. A piece that has been read is sent to its end or to an error: *sent of it. 0; -errno; 1: the end. */
 static int send_copied(struct copy *k, size_t bytes, size_t *sent)
 {
-    int n = read_piece(k, bytes);
+    char *piece;
+    int n = read_piece(k, bytes, &piece);
     size_t have = (size_t)n;
 
     *sent = 0;
@@ -74,7 +89,7 @@ static int send_copied(struct copy *k, size_t bytes, size_t *sent)
     while (*sent < have) {
         if ((n = sl_call_again(&k->out)) < 0)
             return n;
-        n = sl_transfer(&k->out, IORING_OP_WRITE, k->out_fd, k->buf + *sent, have - *sent, -1, k->deadline);
+        n = sl_transfer(&k->out, IORING_OP_WRITE, k->out_fd, piece + *sent, have - *sent, -1, k->deadline);
         if (n < 0)
             return n;
         *sent += (size_t)n;
@@ -84,11 +99,12 @@ static int send_copied(struct copy *k, size_t bytes, size_t *sent)
 
 static int copy_file(struct copy *k, size_t bytes, size_t *done)
 {
-    int flags = sl_sys_fcntl(k->out_fd, F_GETFL, 0);
-    bool direct = flags >= 0 && flags & O_NONBLOCK;
-    int n = flags < 0 ? flags : 0;
+    int flags = sl_sys_fcntl(k->out_fd, F_GETFL, 0), in_flags = flags < 0 ? flags : sl_sys_fcntl(k->in_fd, F_GETFL, 0);
+    bool past_cache = in_flags >= 0 && in_flags & O_DIRECT, direct = in_flags >= 0 && flags & O_NONBLOCK && !past_cache;
+    int n = in_flags < 0 ? in_flags : 0;
 
     *done = 0;
+    k->block = past_cache ? ALIGN_BYTES : 1;
     while (n >= 0 && *done < bytes) {
         size_t sent = 0;
 

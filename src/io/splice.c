@@ -156,6 +156,8 @@ static int splice_some(struct splice *s)
 {
     int rc = prepare(s), vain = 0;
 
+    if (rc == 0)
+        rc = sl_record_take_error(s->in.record, s->op.fd_in);
     if (rc < 0)
         return rc;
     for (;;) {

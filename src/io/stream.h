@@ -110,14 +110,6 @@ SL_INLINE int sl_side_reach(struct sl_side *d, struct sl_call *c, sley_time dead
     return sl_record_kind(c->record) == SL_FD_UNKNOWN ? sl_record_learn(c->record, d->fd) : 0;
 }
 
-/* The kernel has its own -ETIMEDOUT, of a peer that no longer answers. In Sley that word is the deadline's. */
-static inline int sl_side_result(int n, sley_time deadline)
-{
-    if (__builtin_expect(n == -ETIMEDOUT, 0) && deadline != SLEY_NOW && (deadline == SLEY_FOREVER || sl_clock_ns() < deadline))
-        return -ECONNRESET;
-    return n;
-}
-
 /* --- between the sides' files: inside a call ---------------------------------------------------------------------------------------- */
 
 int sl_stream_fill(struct sl_side *in, struct sl_call *c, sley_time deadline); /* more bytes into the buffer: how many; 0: the end */

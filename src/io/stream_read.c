@@ -21,21 +21,9 @@
 
 #define STRAIGHT_BYTES (SL_STREAM_BYTES / 4)
 
-static bool is_of_the_connection(int error)
+static int told(struct sl_side *in, int n)
 {
-    switch (-error) {
-    case ECONNRESET: case ECONNABORTED: case ECONNREFUSED: case EPIPE: case EPROTO:
-    case ENETDOWN: case ENETUNREACH: case ENETRESET: case EHOSTDOWN: case EHOSTUNREACH:
-        return true;
-    default:
-        return false;
-    }
-}
-
-static int told(struct sl_side *in, int n, sley_time deadline)
-{
-    n = sl_side_result(n, deadline);
-    if (__builtin_expect(n < 0, 0) && is_of_the_connection(n))
+    if (__builtin_expect(n < 0, 0) && sl_error_of_connection(n))
         in->error = n;
     return n;
 }
@@ -50,9 +38,11 @@ static int look(struct sl_side *in, struct sl_call *c)
     if (n < 0)
         return n;
     if (sl_record_kind(r) == SL_FD_SOCKET) {
-        do
-            n = sl_sys_recv(in->fd, b->base, b->cap, MSG_DONTWAIT);
-        while (n == -EINTR);
+        n = sl_record_take_error(r, in->fd);
+        if (n == 0)
+            do
+                n = sl_sys_recv(in->fd, b->base, b->cap, MSG_DONTWAIT);
+            while (n == -EINTR);
     } else if (sl_record_hinted(r, SL_HINT_NO_TRY)) {
         n = -EOPNOTSUPP;
     } else {
@@ -66,8 +56,6 @@ static int look(struct sl_side *in, struct sl_call *c)
         sl_buffer_settle(b);
     if (n == -ENOTSOCK) /* the number has become another descriptor: a transfer finds out */
         return -EOPNOTSUPP;
-    if (n == -ETIMEDOUT) /* see sl_side_result */
-        return -ECONNRESET;
     return n == -EAGAIN || n == -EOPNOTSUPP ? n : sl_call_direct(c, n);
 }
 
@@ -133,8 +121,8 @@ static int first_in(struct sl_side *in, struct sl_call *c, sley_time deadline)
 static int fill(struct sl_side *in, struct sl_call *c, sley_time deadline)
 {
     if (sl_buffered(&in->buffer) == 0 && sl_record_kind(c->record) != SL_FD_FILE)
-        return told(in, first_in(in, c, deadline), deadline);
-    return told(in, transfer_in(in, c, deadline), deadline);
+        return told(in, first_in(in, c, deadline));
+    return told(in, transfer_in(in, c, deadline));
 }
 
 static int reach(struct sl_side *in, struct sl_call *c, sley_time deadline)
@@ -174,7 +162,7 @@ static int read_some(struct sl_side *in, struct sl_call *c, void *buf, size_t by
         if (n < 0)
             return n;
         if (goes_straight(c, bytes, deadline))
-            return told(in, sl_transfer(c, IORING_OP_READ, in->fd, buf, bytes, -1, deadline), deadline);
+            return told(in, sl_transfer(c, IORING_OP_READ, in->fd, buf, bytes, -1, deadline));
         n = fill(in, c, deadline);
         if (n <= 0)
             return n;

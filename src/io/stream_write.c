@@ -13,7 +13,6 @@
 #include "io/stream.h"
 #include "io/transfer.h"
 
-#include <signal.h>
 #include <sley/io.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,67 +24,27 @@ struct progress {
     bool   gone;   /* X2 */
 };
 
-/* --- SIGPIPE: workers block it, a plain thread may not. A send can ask for none, what else writes to a pipe or socket cannot ---------- */
-
-#define SIGNAL_SET_BYTES 8 /* of the kernel's */
-#define SIGPIPE_BIT      (UINT64_C(1) << (SIGPIPE - 1))
-
-struct held {
-    uint64_t mask; /* of before */
-    bool     is;
-};
-
-static void hold_sigpipe(struct held *h)
-{
-    uint64_t pending = 0, sigpipe = SIGPIPE_BIT;
-
-    sl_sys6(SYS_rt_sigpending, (long)&pending, SIGNAL_SET_BYTES, 0, 0, 0, 0);
-    h->is = !(pending & SIGPIPE_BIT); /* one that is pending is blocked already, and there is never a second one */
-    if (h->is)
-        sl_sys6(SYS_rt_sigprocmask, SIG_BLOCK, (long)&sigpipe, (long)&h->mask, SIGNAL_SET_BYTES, 0, 0);
-}
-
-static void drop_sigpipe(const struct held *h, int result)
-{
-    const struct timespec none = { 0 };
-    uint64_t sigpipe = SIGPIPE_BIT;
-
-    if (h->is && result == -EPIPE)
-        sl_sys6(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&none, SIGNAL_SET_BYTES, 0, 0);
-    if (h->is)
-        sl_sys6(SYS_rt_sigprocmask, SIG_SETMASK, (long)&h->mask, 0, SIGNAL_SET_BYTES, 0, 0);
-}
-
 /* --- sending ------------------------------------------------------------------------------------------------------------------------ */
 
 int sl_stream_send(struct sl_side *out, struct sl_call *c, const void *buf, size_t bytes, sley_time deadline)
 {
     int n = sl_side_reach(out, c, deadline);
-    struct held held = { .is = false };
 
     if (n < 0)
         return n;
-    if (sl_on_thread(c) && sl_record_kind(c->record) == SL_FD_STREAM)
-        hold_sigpipe(&held);
     n = sl_transfer(c, IORING_OP_WRITE, out->fd, (void *)buf, bytes, -1, deadline);
-    drop_sigpipe(&held, n);
     if (n == 0)
         return -EIO; /* a device that takes nothing and says nothing */
-    return sl_side_result(n, deadline);
+    return n;
 }
 
 int sl_stream_send_file(struct sl_side *out, struct sl_call *c, int in_fd, size_t bytes, sley_time deadline)
 {
     int n = sl_side_reach(out, c, deadline);
-    struct held held = { .is = false };
 
     if (n < 0)
         return n;
-    if (sl_on_thread(c))
-        hold_sigpipe(&held);
-    n = sley_sendfile(out->fd, in_fd, NULL, bytes, deadline);
-    drop_sigpipe(&held, n);
-    return sl_side_result(n, deadline);
+    return sley_sendfile(out->fd, in_fd, NULL, bytes, deadline);
 }
 
 /* Two pieces at once, if it is a socket with room for something. -EAGAIN: not this way. */

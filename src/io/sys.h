@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -61,6 +62,38 @@ static inline long sl_sys6(long number, long a, long b, long c, long d, long e, 
 }
 #endif
 
+/* SIGPIPE: workers block it, any other thread may not. A send can ask for none, what else writes to a pipe or socket cannot: it is held
+ * back, and one that has come is dropped. */
+struct sl_sigpipe {
+    uint64_t mask;    /* of before */
+    bool     is_held; /* false: nothing is to be done */
+};
+
+void sl_sigpipe_hold_slow(struct sl_sigpipe *h); /* sigpipe.c */
+void sl_sigpipe_drop_slow(const struct sl_sigpipe *h);
+
+static inline void sl_sigpipe_hold(struct sl_sigpipe *h)
+{
+    const struct sl_thread *here = sl_self_or_null();
+
+    h->is_held = false;
+    if (__builtin_expect(here == NULL || here->worker == NULL, 0))
+        sl_sigpipe_hold_slow(h);
+}
+
+static inline void sl_sigpipe_drop(const struct sl_sigpipe *h)
+{
+    if (__builtin_expect(h->is_held, 0))
+        sl_sigpipe_drop_slow(h);
+}
+
+/* The kernel's own -ETIMEDOUT, of a peer or a device that no longer answers. In Sley that word is the deadline's. The ring's results are
+ * sl_op_park's to translate. */
+static inline int sl_sys_result(long n)
+{
+    return __builtin_expect(n == -ETIMEDOUT, 0) ? -ECONNRESET : (int)n;
+}
+
 static inline int sl_sys_close(int fd)
 {
     return (int)sl_sys6(SYS_close, fd, 0, 0, 0, 0, 0);
@@ -88,39 +121,43 @@ static inline int sl_nowait_said(int n)
 static inline int sl_sys_preadv2(int fd, const struct iovec *v, int n, int64_t offset, int flags)
 {
     if (!(flags & RWF_NOWAIT))
-        return (int)sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags);
+        return sl_sys_result(sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags));
     if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
-    return sl_nowait_said((int)sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags));
+    return sl_nowait_said(sl_sys_result(sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags)));
 }
 
 static inline int sl_sys_pwritev2(int fd, const struct iovec *v, int n, int64_t offset, int flags)
 {
-    if (!(flags & RWF_NOWAIT))
-        return (int)sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags);
-    if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
+    struct sl_sigpipe held;
+    int rc;
+
+    if (flags & RWF_NOWAIT && !sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
-    return sl_nowait_said((int)sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags));
+    sl_sigpipe_hold(&held);
+    rc = sl_sys_result(sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags));
+    sl_sigpipe_drop(&held);
+    return flags & RWF_NOWAIT ? sl_nowait_said(rc) : rc;
 }
 
 static inline int sl_sys_recv(int fd, void *buf, size_t bytes, int flags)
 {
-    return (int)sl_sys6(SYS_recvfrom, fd, (long)buf, (long)bytes, flags, 0, 0);
+    return sl_sys_result(sl_sys6(SYS_recvfrom, fd, (long)buf, (long)bytes, flags, 0, 0));
 }
 
 static inline int sl_sys_send(int fd, const void *buf, size_t bytes, int flags)
 {
-    return (int)sl_sys6(SYS_sendto, fd, (long)buf, (long)bytes, flags, 0, 0);
+    return sl_sys_result(sl_sys6(SYS_sendto, fd, (long)buf, (long)bytes, flags, 0, 0));
 }
 
 static inline int sl_sys_recvmsg(int fd, struct msghdr *m, int flags)
 {
-    return (int)sl_sys6(SYS_recvmsg, fd, (long)m, flags, 0, 0, 0);
+    return sl_sys_result(sl_sys6(SYS_recvmsg, fd, (long)m, flags, 0, 0, 0));
 }
 
 static inline int sl_sys_sendmsg(int fd, const struct msghdr *m, int flags)
 {
-    return (int)sl_sys6(SYS_sendmsg, fd, (long)m, flags, 0, 0, 0);
+    return sl_sys_result(sl_sys6(SYS_sendmsg, fd, (long)m, flags, 0, 0, 0));
 }
 
 static inline int sl_sys_accept4(int fd, struct sockaddr *addr, socklen_t *addr_bytes, int flags)
@@ -130,7 +167,9 @@ static inline int sl_sys_accept4(int fd, struct sockaddr *addr, socklen_t *addr_
 
 static inline int sl_sys_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes)
 {
-    return (int)sl_sys6(SYS_connect, fd, (long)addr, addr_bytes, 0, 0, 0);
+    int rc = (int)sl_sys6(SYS_connect, fd, (long)addr, addr_bytes, 0, 0, 0);
+
+    return rc == -ETIMEDOUT ? -EHOSTUNREACH : rc; /* as sl_sys_result, of a host that has not answered at all */
 }
 
 static inline int sl_sys_getsockopt(int fd, int level, int name, void *value, socklen_t *value_bytes)
@@ -185,7 +224,25 @@ static inline int64_t sl_sys_lseek(int fd, int64_t offset, int whence)
 
 static inline int sl_sys_sendfile(int out_fd, int in_fd, int64_t *offset, size_t bytes)
 {
-    return (int)sl_sys6(SYS_sendfile, out_fd, in_fd, (long)offset, (long)bytes, 0, 0);
+    struct sl_sigpipe held;
+    int rc;
+
+    sl_sigpipe_hold(&held);
+    rc = sl_sys_result(sl_sys6(SYS_sendfile, out_fd, in_fd, (long)offset, (long)bytes, 0, 0));
+    sl_sigpipe_drop(&held);
+    return rc;
+}
+
+/* NULL: at the position. */
+static inline int sl_sys_splice(int in_fd, int64_t *in_offset, int out_fd, int64_t *out_offset, size_t bytes, unsigned flags)
+{
+    struct sl_sigpipe held;
+    int rc;
+
+    sl_sigpipe_hold(&held);
+    rc = sl_sys_result(sl_sys6(SYS_splice, in_fd, (long)in_offset, out_fd, (long)out_offset, (long)bytes, flags));
+    sl_sigpipe_drop(&held);
+    return rc;
 }
 
 static inline int sl_sys_statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *out)

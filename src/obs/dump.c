@@ -1,12 +1,12 @@
 /* dump.c - the list of fibers (sley/obs.h). It reads running fibers' blocks from outside: each line is true of some moment, and a fiber
  * that ends meanwhile is left out (its generation has moved on when its line is checked). */
+#include "io/sys.h"
 #include "sched/worker.h"
 
 #include "plat/cpu.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <sley/obs.h>
 
@@ -58,11 +58,12 @@ static int describe(const sley_runtime *rt, struct sl_fiber *f, char *line, size
 static int write_all(int fd, const char *text, int n)
 {
     for (int done = 0; done < n;) {
-        ssize_t rc = write(fd, text + done, (size_t)(n - done)); /* errno is read before anything can park */
+        struct iovec rest = { (char *)text + done, (size_t)(n - done) };
+        int rc = sl_sys_pwritev2(fd, &rest, 1, -1, 0);
 
-        if (rc < 0 && errno != EINTR)
-            return -errno;
-        done += rc > 0 ? (int)rc : 0;
+        if (rc < 0 && rc != -EINTR)
+            return rc;
+        done += rc > 0 ? rc : 0;
     }
     return 0;
 }

@@ -91,6 +91,8 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     sl_wait_end(f);
     if (__builtin_expect(f->op_result <= -RESTART_FIRST && f->op_result >= -RESTART_LAST, 0))
         f->op_result = -EINTR;
+    if (__builtin_expect(f->op_result == -ETIMEDOUT, 0)) /* the kernel's own, not a deadline's: as sl_sys_result in io/sys.h */
+        return op->code == IORING_OP_CONNECT ? -EHOSTUNREACH : -ECONNRESET;
     if (f->op_result != -ECANCELED && (f->op_result != -EINTR || SL_WORD_ARM(word) == SL_ARM_EVENT))
         return f->op_result;
     switch (SL_WORD_ARM(word)) {
