@@ -55,6 +55,7 @@ struct sl_record {
     uint8_t              phase;
     _Atomic(uint8_t)     hints;
     _Atomic(uint8_t)     misses;     /* how unlikely a direct receive is to find something, see sl_record_likely */
+    _Atomic(uint8_t)     looks;      /* arms of selects that looked in vain while no poll was armed */
     _Atomic(uint32_t)    generation;
     uint32_t             error_of;   /* R8 */
     struct sl_call      *calls;
@@ -64,7 +65,6 @@ struct sl_record {
     _Atomic(uint32_t)    poll_covers; /* SL_POLL_ARMED and the events that the poll is armed for; 0: none is, or it was asked to end */
     uint32_t             pollers;    /* arms of plain threads' selects that were linked and not yet disarmed: they may be in poll(2) */
     _Atomic(int16_t)     error;      /* R8: -errno, or 0; written under the lock, read without it as a hint */
-    _Atomic(uint8_t)     looks;      /* arms of selects that looked in vain while no poll was armed */
     _Atomic(uint16_t)    group;      /* number of the listener that it is a socket of (group.h); 0: none. Who has the descriptor writes */
 } __attribute__((aligned(64)));
 
