@@ -455,8 +455,6 @@ SCENARIO(what_is_wrong_with_a_message_is_told)
     EXPECT(sley_recvmsg(sv[0], NULL, 0, SLEY_FOREVER) == -EFAULT && sley_sendmsg(sv[0], NULL, 0, SLEY_FOREVER) == -EFAULT);
     EXPECT(sley_recvfrom(sv[0], buf, 8, 0, &a.any, NULL, SLEY_FOREVER) == -EFAULT);
     EXPECT(sley_sendmsg(sv[0], &many, 0, SLEY_FOREVER) == -EMSGSIZE && sley_recvmsg(sv[0], &many, 0, SLEY_FOREVER) == -EMSGSIZE);
-    EXPECT(sley_sendmsg(sv[0], &m, MSG_ZEROCOPY, SLEY_FOREVER) == -EOPNOTSUPP);
-    EXPECT(sley_sendto(sv[0], buf, 8, MSG_ZEROCOPY, &a.any, sizeof a.v4, SLEY_FOREVER) == -EOPNOTSUPP);
     EXPECT(sley_sendto(udp, buf, 8, 0, NULL, 0, SLEY_FOREVER) == -EDESTADDRREQ);
     EXPECT(sley_sendto(udp, big, sizeof big, 0, &a.any, sizeof a.v4, SLEY_FOREVER) == -EMSGSIZE);
     EXPECT(sley_sendto(udp, buf, 8, 0, &a.any, 3, SLEY_FOREVER) == -EINVAL);

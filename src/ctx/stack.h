@@ -14,6 +14,7 @@
 #include <sley/base.h>
 
 struct sl_fiber;
+struct sl_notices;
 struct sley_gen;
 
 struct sl_local { /* one value of a fiber or thread; sched/local.c */
@@ -52,6 +53,7 @@ struct sl_stack {
     union {
         struct sl_stack *batch_next; /* private: of the first stack of a batch in the depot: the next batch */
         struct sl_stack *owner;      /* of a call or generator: the own stack of the fiber that runs on it; NULL: a plain thread does */
+        struct sl_notices *notices;  /* of a fiber: of the zero-copy send that it is in, sched/op.h; else not set */
     };
     union {
         struct {

@@ -49,6 +49,8 @@ static const struct { uint8_t code, feature; } optional_ops[] = {
     { IORING_OP_FALLOCATE, SL_FEATURE_OP_FALLOCATE },
     { IORING_OP_FADVISE, SL_FEATURE_OP_FADVISE },
     { SL_OP_FTRUNCATE, SL_FEATURE_OP_FTRUNCATE },
+    { IORING_OP_SEND_ZC, SL_FEATURE_OP_SEND_ZC },
+    { IORING_OP_SENDMSG_ZC, SL_FEATURE_OP_SENDMSG_ZC },
 };
 
 static int enter(int fd, unsigned submit, unsigned min_complete, unsigned flags, void *arg, size_t arg_bytes)

@@ -4,6 +4,7 @@
  * receive that is cut has not succeeded, so it took none. */
 #include "io/message.h"
 #include "io/transfer.h"
+#include "io/zerocopy.h"
 
 #include <sley/net.h>
 #include <string.h>
@@ -220,11 +221,14 @@ int sley_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *a
 int sley_sendmsg(int fd, const struct msghdr *msg, int flags, sley_time deadline)
 {
     struct sl_call c;
-    int n = msg == NULL ? -EFAULT : flags & MSG_ZEROCOPY ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+    int n = msg == NULL ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;
-    n = sl_message_transfer(&c, IORING_OP_SENDMSG, fd, (struct msghdr *)msg, flags, deadline);
+    if (__builtin_expect(flags & MSG_ZEROCOPY, 0))
+        n = sl_zerocopy_sendmsg(&c, fd, msg, flags, deadline);
+    else
+        n = sl_message_transfer(&c, IORING_OP_SENDMSG, fd, (struct msghdr *)msg, flags, deadline);
     sl_call_end(&c);
     return n;
 }

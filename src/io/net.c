@@ -2,6 +2,7 @@
 #include "io/descriptor.h"
 #include "io/group.h"
 #include "io/transfer.h"
+#include "io/zerocopy.h"
 
 #include <netinet/in.h>
 #include <sley/net.h>
@@ -229,11 +230,14 @@ int sley_recv(int fd, void *buf, size_t bytes, int flags, sley_time deadline)
 int sley_send(int fd, const void *buf, size_t bytes, int flags, sley_time deadline)
 {
     struct sl_call c;
-    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : sl_call_begin(&c, fd, deadline);
+    int n = sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;
-    n = sl_transfer_socket(&c, IORING_OP_SEND, fd, (void *)buf, bytes, flags, deadline);
+    if (__builtin_expect(flags & MSG_ZEROCOPY, 0))
+        n = sl_zerocopy_send(&c, fd, buf, bytes, flags, deadline);
+    else
+        n = sl_transfer_socket(&c, IORING_OP_SEND, fd, (void *)buf, bytes, flags, deadline);
     sl_call_end(&c);
     return n;
 }
@@ -242,10 +246,14 @@ int sley_send_all(int fd, const void *buf, size_t bytes, int flags, sley_time de
 {
     struct sl_call c;
     size_t done = 0;
-    int n = flags & MSG_ZEROCOPY ? -EOPNOTSUPP : buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
+    int n = buf == NULL && bytes > 0 ? -EFAULT : sl_call_begin(&c, fd, deadline);
 
     if (n < 0)
         return n;
+    if (__builtin_expect(flags & MSG_ZEROCOPY, 0)) {
+        n = sl_zerocopy_send_all(&c, fd, buf, bytes, flags, deadline);
+        done = bytes;
+    }
     while (done < bytes) {
         if (done > 0 && (n = sl_call_again(&c)) < 0)
             break;

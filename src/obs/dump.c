@@ -17,6 +17,7 @@ static const char *const kinds[] = {
     [SL_WAIT_SCOPE] = "end of scope", [SL_WAIT_SELECT] = "select", [SL_WAIT_MUTEX] = "mutex", [SL_WAIT_RWLOCK] = "rwlock",
     [SL_WAIT_COND] = "condition", [SL_WAIT_SEM] = "semaphore", [SL_WAIT_ONCE] = "once", [SL_WAIT_BARRIER] = "barrier",
     [SL_WAIT_FUTURE] = "future", [SL_WAIT_BLOCKING] = "blocking call", [SL_WAIT_SIGNAL] = "signal", [SL_WAIT_TICKER] = "ticker",
+    [SL_WAIT_NOTICE] = "end of a zero-copy send",
 };
 
 /* The line of f if it is a fiber of rt; its length, or 0. */

@@ -45,6 +45,8 @@ const struct sl_feature_info sl_feature_infos[SL_FEATURES] = {
     [SL_FEATURE_OP_FALLOCATE] = OPERATION("op_fallocate", "5.6", "fallocate"),
     [SL_FEATURE_OP_FADVISE] = OPERATION("op_fadvise", "5.6", "fadvise"),
     [SL_FEATURE_OP_FTRUNCATE] = OPERATION("op_ftruncate", "6.9", "ftruncate"),
+    [SL_FEATURE_OP_SEND_ZC] = { "op_send_zc", "6.0", "MSG_ZEROCOPY of sley_send and sley_send_all", "the bytes are copied", NULL },
+    [SL_FEATURE_OP_SENDMSG_ZC] = { "op_sendmsg_zc", "6.1", "MSG_ZEROCOPY of sley_sendmsg", "the bytes are copied", NULL },
     [SL_FEATURE_EPOLL_PWAIT2] = { "epoll_pwait2", "5.11", "timers of the epoll backend, to the nanosecond", "to the millisecond", SECCOMP },
     [SL_FEATURE_MEMBARRIER] = { "membarrier", "4.14", "hot paths without fences: who waits pays for both sides", "both sides fence",
         SECCOMP },

@@ -207,6 +207,26 @@ static struct sl_fiber *complete_op(uint64_t user_data, int32_t result)
     return f;
 }
 
+/* O4: a notice will come (change 1), or has (-1). */
+static void count_notice(uint64_t user_data, int change)
+{
+    struct sl_fiber *f = sl_fiber_at((uint32_t)(user_data >> 32));
+    struct sl_woken woken = { NULL, NULL };
+    struct sl_notices *n;
+
+    (void)sl_load_acquire(&f->word); /* [park.1] what f wrote before it handed the operation over */
+    sl_tsan_acquire(&f->stack);
+    n = f->stack->notices;
+    sl_lock_acquire(&n->lock);
+    n->due += change;
+    if (n->due == 0 && n->waiter != NULL) {
+        sl_claim(n->waiter, SL_ARM_EVENT, &woken);
+        n->waiter = NULL;
+    }
+    sl_lock_release(&n->lock); /* f leaves after it has locked: the last access */
+    sl_woken_ready(&woken);
+}
+
 /* With thousands of connections a fiber's block and stack are in no cache when its completion comes, and each claim waits for its
  * own miss, since a compare-and-swap lets nothing overtake it. So all are asked for first. */
 static void prefetch_blocks(const struct sl_completion *c, unsigned n)
@@ -251,6 +271,12 @@ static void complete(struct sl_worker *w, struct sl_worker *of, const struct sl_
 
         switch ((enum sl_completion_kind)(c[i].user_data & 0xff)) {
         case SL_KIND_OP:
+            if (__builtin_expect(c[i].flags & IORING_CQE_F_NOTIF, 0)) {
+                count_notice(c[i].user_data, -1);
+                break;
+            }
+            if (__builtin_expect(c[i].flags & IORING_CQE_F_MORE, 0))
+                count_notice(c[i].user_data, 1);
             sl_owner_add(&w->counters.io_completed, 1);
             f = complete_op(c[i].user_data, c[i].result);
             if (f == NULL)

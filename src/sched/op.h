@@ -5,10 +5,16 @@
  *   O2  A completion finds its fiber by (index 32, sequence 24, kind 8); one that comes late meets a sequence that has moved on.
  *   O3  Cancel is asked for by whoever moves (sequence, WAITING_IO, arm 0) to an arm that says why; once, and again as long as the kernel
  *       answers that it did not find the operation, or could not stop it. It only asks; the final completion ends the wait. A result
- *       that raced with it wins. */
+ *       that raced with it wins.
+ *   O4  A send that does not copy (IORING_OP_SEND_ZC, IORING_OP_SENDMSG_ZC) completes twice under one name: with its result, which ends
+ *       the wait, and, if that says F_MORE, with a notice: until then its buffers belong to the kernel all the same (O1). No cancel
+ *       brings a notice. Its fiber counts them in a struct sl_notices and leaves the call with none due, so the name finds the fiber
+ *       still there. Two workers that reap may count the notice before the result: the count is below zero then, and nobody looks at
+ *       it before the result has come. */
 #ifndef SL_OP_H
 #define SL_OP_H
 
+#include "ctx/stack.h"
 #include "sched/park.h"
 
 struct sl_worker;
@@ -33,6 +39,20 @@ bool sl_op_is_known(uint8_t code);
  * The kernel's result; or, if the operation was cancelled, -ETIMEDOUT, -ECANCELED or -EBADF by who asked. -EAGAIN, -EBUSY, -ENOMEM: the
  * kernel did not take it. */
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op);
+
+/* On the stack of a call, from before its first zero-copy send until none is due (O4). */
+struct sl_notices {
+    struct sl_lock       lock;
+    int                  due;    /* under the lock; counted by who reaps */
+    struct sl_wait_node *waiter; /* under the lock: the fiber, if it waits for the last one; else NULL */
+};
+
+/* From now on those of f, the caller's own, are *n, which is zero. */
+static inline void sl_notices_are(struct sl_fiber *f, struct sl_notices *n)
+{
+    f->stack->notices = n;
+    sl_tsan_release(&f->stack); /* WAITING_IO, which says it to the reaper, is stored by the next context */
+}
 
 /* Ask for the cancel of the operation that f began as `sequence`, because of `arm`. From any thread. If f is still on its way to the
  * kernel this waits for it, tens of nanoseconds. If f waits in a list instead (for its turn on the pool) it is claimed. */
