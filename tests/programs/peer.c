@@ -86,7 +86,11 @@ static int dial(void)
         return bytes < 0 ? bytes : fd;
     if (type == SOCK_DGRAM && to.any.sa_family == AF_UNIX) { /* answers need a name to go to: the kernel finds one */
         sa_family_t unnamed = AF_UNIX;
-        bind(fd, (struct sockaddr *)&unnamed, sizeof unnamed);
+
+        if (bind(fd, (struct sockaddr *)&unnamed, sizeof unnamed) < 0) {
+            close(fd);
+            return -EADDRNOTAVAIL;
+        }
     }
     rc = sley_connect(fd, &to.any, bytes, SLEY_FOREVER);
     if (rc < 0) {

@@ -13,7 +13,7 @@ PROGRAM = sys.argv.pop(1)
 SEED = random.SystemRandom().randrange(1 << 32)
 SIZES = [0, 1, 4095, 4096, 4097, 65535, 65536, 65537, 131072, 1000003]
 MODES = [0o644, 0o600, 0o755, 0o400, 0o666, 0o511, 0o604, 0o777] # a write takes the others away from who is not root
-CHECKS = 40
+CHECKS = 20
 
 
 def run(*command):
@@ -94,8 +94,8 @@ class CopyTree(unittest.TestCase):
         self.assertEqual(process.stdout.readline(), 'replaced\n')
         seen = set()
         for _ in range(CHECKS):
-            answer = run('sqlite3', '-readonly', database, 'pragma integrity_check; select count(*), min(substr(b, instr(b, \' of \') + 4)), '
-                         'max(substr(b, instr(b, \' of \') + 4)) from t;').splitlines()
+            answer = run('sqlite3', '-readonly', database, 'pragma integrity_check;'
+                         "select count(*), min(substr(b, instr(b, ' of ') + 4)), max(substr(b, instr(b, ' of ') + 4)) from t;").splitlines()
             self.assertEqual(answer[0], 'ok')
             count, first, last = answer[1].split('|')
             self.assertEqual((first, last), (count, count))
