@@ -314,12 +314,6 @@ class Ends(Case):
                     self.assert_reset(client)
             proxy.wait_for_complaint(r'^proxy: 127\.0\.0\.1:\d+: 127\.0\.0\.1:%d: Connection refused$' % closed.getsockname()[1])
 
-    def test_a_server_whose_name_is_nobodys(self):
-        proxy = self.proxy('no-such-host.invalid:1')
-        with proxy.connect() as client:
-            self.assert_reset(client)
-        proxy.wait_for_complaint(r'no-such-host\.invalid:1: ')
-
     def test_a_server_that_does_not_accept(self):
         listener = self.listener(backlog=0)
         address = listener.getsockname()
