@@ -1,26 +1,23 @@
-/* listing.c - a page with the names in a directory. The entries are read by libc: the kernel has no asynchronous form of getdents. Nothing
- * here parks, nor may it be inlined into what does: errno is looked at. */
+/* listing.c - a page with the names in a directory. */
 #include "server.h"
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 struct names {
     char **name; /* a directory's ends in '/' */
     size_t count;
 };
 
-static bool is_directory(int fd, const struct dirent *entry)
+static bool is_directory(int fd, const sley_dirent *entry)
 {
-    struct stat st;
+    struct statx st;
 
-    if (entry->d_type != DT_UNKNOWN && entry->d_type != DT_LNK)
-        return entry->d_type == DT_DIR;
-    return fstatat(fd, entry->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
+    if (entry->type != DT_UNKNOWN && entry->type != DT_LNK)
+        return entry->type == DT_DIR;
+    return sley_statx(fd, entry->name, 0, STATX_TYPE, &st, SLEY_FOREVER) == 0 && S_ISDIR(st.stx_mode);
 }
 
 static int add_name(struct names *names, const char *name, bool directory)
@@ -38,25 +35,15 @@ static int add_name(struct names *names, const char *name, bool directory)
 
 static int read_names(int fd, struct names *names)
 {
-    int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* with a position of its own */
-    DIR *d = own >= 0 ? fdopendir(own) : NULL;
-    struct dirent *entry;
-    int rc = 0;
+    sley_dirent entry;
+    sley_dir *d;
+    int rc = sley_dir_open(&d, fd, ".", SLEY_FOREVER); /* with a position of its own */
 
-    if (d == NULL) {
-        rc = -errno;
-        if (own >= 0)
-            close(own);
+    if (rc < 0)
         return rc;
-    }
-    errno = 0;
-    while (rc == 0 && names->count < LISTING_ENTRIES_MAX && (entry = readdir(d)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            rc = add_name(names, entry->d_name, is_directory(own, entry));
-        errno = 0;
-    }
-    rc = rc < 0 ? rc : -errno;
-    closedir(d);
+    while (rc == 0 && names->count < LISTING_ENTRIES_MAX && (rc = sley_dir_next(d, &entry, SLEY_FOREVER)) == 1)
+        rc = add_name(names, entry.name, is_directory(fd, &entry));
+    sley_dir_close(d);
     return rc;
 }
 
@@ -91,7 +78,7 @@ static void add_page(struct text *page, const struct target *t, const struct nam
     text_add_string(page, "</body></html>\n");
 }
 
-__attribute__((noinline)) int listing_make(const struct file *dir, const struct target *t, struct text *page)
+int listing_make(const struct file *dir, const struct target *t, struct text *page)
 {
     struct names names = { malloc(LISTING_ENTRIES_MAX * sizeof(char *)), 0 };
     int rc = names.name != NULL ? read_names(dir->fd, &names) : -ENOMEM;

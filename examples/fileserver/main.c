@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 struct server server = { .root = -1, .idle_ns = 60 * SLEY_S, .header_ns = 10 * SLEY_S, .drain_ns = 10 * SLEY_S };
 
@@ -223,6 +224,7 @@ int main(int argc, char **argv)
         return 2;
     }
     raise_limits();
+    tzset(); /* libc reads a file for it: not at the first date, on a worker */
     rc = run();
     if (server.root >= 0)
         sley_close(server.root);

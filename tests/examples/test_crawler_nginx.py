@@ -1,37 +1,15 @@
-"""The crawler on a site of 2,000 pages that nginx serves. Exit status 77, which is a skip, where there is no nginx: ./dev fetches one.
-
-nginx runs as an ordinary process: in a folder of its own, in the foreground, on a socket that is made here and handed down, as nginx
-hands its sockets to its own successor, so that no port is guessed and nobody need wait until it listens."""
-import getpass
-import os
+"""The crawler on a site of 2,000 pages that nginx serves. Exit status 77, which is a skip, where there is no nginx: ./dev fetches one."""
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import unittest
 
 from crawling import LIMITS, check_site, crawl
 from misbehave import AWAY, Misbehaving
+from nginx import Nginx, program_in
 from website import Expect, Site
 
-CONFIGURATION = r"""
-%(user)s
-worker_processes 2;
-pid %(root)s/pid;
-error_log %(root)s/error.log warn;
-events { worker_connections 200; }
-http {
-    log_format crawl '$request_uri $status $body_bytes_sent $connection';
-    access_log %(root)s/access.log crawl;
-    client_body_temp_path %(root)s/body; proxy_temp_path %(root)s/proxy; fastcgi_temp_path %(root)s/fastcgi;
-    uwsgi_temp_path %(root)s/uwsgi; scgi_temp_path %(root)s/scgi;
-    types { text/html html shtml; text/plain txt; image/png png; }
-    charset utf-8; log_not_found off; keepalive_timeout 86400s;
-    server {
-        listen 127.0.0.1:%(port)d;
-        root %(root)s/site;
+LOCATIONS = r"""
         location /ssi/ { ssi on; }
         location /ssi/until-close/ { ssi on; chunked_transfer_encoding off; }
         location /slow/ { limit_rate 20k; }
@@ -42,49 +20,12 @@ http {
         location = /nginx/308 { return 308 /after/5.html; }
         location = /nginx/loop/a { return 302 b; }
         location = /nginx/loop/b { return 302 a; }
-        location = /nginx/away { return 303 %(away)s; }
+        location = /nginx/away { return 303 """ + AWAY + r"""; }
         location = /nginx/text { return 200 "text"; }
         location = /nginx/500 { return 500; }
         location = /nginx/410 { return 410 "gone"; }
         location = /nginx/closes { keepalive_timeout 0; return 200 "the last"; }
-    }
-}
 """
-
-
-class Nginx:
-    def __init__(self, root):
-        self.root, self.listener = root, socket.create_server(('127.0.0.1', 0), backlog=500)
-        self.listener.setblocking(False) # else a worker of nginx waits in accept for a client that another got
-        self.port = self.listener.getsockname()[1]
-        self.base = 'http://127.0.0.1:%d' % self.port
-        user = 'user %s;' % getpass.getuser() if os.geteuid() == 0 else '' # its workers become another without that
-        with open(root + '/nginx.conf', 'w') as f:
-            f.write(CONFIGURATION % dict(root=root, port=self.port, user=user, away=AWAY))
-
-    def start(self):
-        fd = self.listener.fileno()
-        self.process = subprocess.Popen([NGINX, '-p', self.root, '-c', self.root + '/nginx.conf', '-e', self.root + '/error.log', '-g',
-                                         'daemon off;'], pass_fds=[fd], env=dict(os.environ, NGINX='%d;' % fd))
-        self.listener.close()
-
-    def stop(self):
-        """Its exit status, and what it has to complain of. All is in its log then."""
-        self.process.send_signal(signal.SIGQUIT)
-        status = self.process.wait()
-        with open(self.root + '/error.log') as log:
-            return status, [line for line in log if 'using inherited sockets' not in line]
-
-    def log(self):
-        """Requests by target, the bytes of the last answer to each URL, and the connections."""
-        requests, sizes, connections = {}, {}, set()
-        with open(self.root + '/access.log') as log:
-            for line in log:
-                target, _, size, connection = line.split()
-                requests[target] = requests.get(target, 0) + 1
-                sizes[self.base + target] = int(size)
-                connections.add(connection)
-        return requests, sizes, connections
 
 
 def expect_extras(site):
@@ -110,7 +51,7 @@ def expect_extras(site):
 class SiteOfNginx(unittest.TestCase):
     def setUp(self):
         self.root = tempfile.mkdtemp()
-        self.nginx = Nginx(self.root)
+        self.nginx = Nginx(NGINX, self.root, LOCATIONS)
 
     def tearDown(self):
         if self.nginx.process.poll() is None:
@@ -141,8 +82,5 @@ class SiteOfNginx(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    CRAWLER, NGINX = sys.argv.pop(1), sys.argv.pop(1) + '/usr/sbin/nginx'
-    if not os.access(NGINX, os.X_OK):
-        print('skipped: there is no nginx at', NGINX)
-        sys.exit(77)
+    CRAWLER, NGINX = sys.argv.pop(1), program_in(sys.argv.pop(1))
     unittest.main(verbosity=2)
