@@ -33,6 +33,7 @@ static struct {
     uint64_t seed;
     _Atomic(uint64_t) met; /* calls and operations that might have failed */
     _Atomic(uint64_t) enters, calls, operations, polls; /* those that have */
+    int refused;           /* what the kernel says of everything that is handed to a ring, as an errno; 0: it takes it */
     bool no_operations;    /* the kernel has no operation that ends as it is told to */
 } inject;
 
@@ -149,6 +150,8 @@ INJECT_PLAIN static long injected(long number, const long a[6])
     long submitted = a[1];
     int error = 0;
 
+    if (number == __NR_io_uring_enter && a[1] > 0 && inject.refused != 0)
+        return -inject.refused;
     if (due == 0 || (number == __NR_io_uring_enter && a[1] == 0 && a[2] == 0))
         return inject_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (number == __NR_io_uring_enter && a[1] > 1 && inject.what & PART && due & 2) {
