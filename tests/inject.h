@@ -1,5 +1,5 @@
-/* inject.h - system calls that fail as the kernel may let them fail: a filter (seccomp) sends those named below to a handler of SIGSYS, which
- * either says an error or makes the call. So every call is met, those of the library that no linker can wrap too, and no line of the
+/* inject.h - system calls that fail as the kernel may let them fail: a filter (seccomp) sends those named below to a handler of SIGSYS,
+ * which either says an error or makes the call. So every call is met, those of the library that no linker can wrap too, and no line of the
  * library is there for it. What a ring tells of an operation is made to fail where the operation is handed over: the kernel is given
  * another in its place that does nothing and ends with the error (IORING_OP_NOP, Linux 6.10), so nothing has happened that could be lost.
  *

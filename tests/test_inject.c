@@ -207,7 +207,7 @@ static int read_lines(void *arg)
     return 0;
 }
 
-/* --- a server and its clients ---------------------------------------------------------------------------------------------------------- */
+/* --- a server and its clients -------------------------------------------------------------------------------------------------------- */
 
 static struct {
     int listener;
@@ -356,7 +356,7 @@ static int use_files(void *arg)
     return 0;
 }
 
-/* --- splice, sendfile, locks ----------------------------------------------------------------------------------------------------------- */
+/* --- splice, sendfile, locks --------------------------------------------------------------------------------------------------------- */
 
 static struct {
     int from[2], to[2], file, locks[2];
@@ -418,7 +418,7 @@ static int lock_in_turn(void *arg)
     return 0;
 }
 
-/* --- timers, channels, cancels --------------------------------------------------------------------------------------------------------- */
+/* --- timers, channels, cancels ------------------------------------------------------------------------------------------------------- */
 
 static sley_chan *channel;
 
@@ -479,7 +479,7 @@ static int be_cut(void *arg)
     return 0;
 }
 
-/* --- all of it ------------------------------------------------------------------------------------------------------------------------- */
+/* --- all of it ----------------------------------------------------------------------------------------------------------------------- */
 
 static struct { unsigned what; uint64_t period, per_mille; } way;
 
@@ -567,7 +567,7 @@ static uint64_t play_mixture(unsigned what, uint64_t period, uint64_t per_mille)
     return inject.enters + inject.calls;
 }
 
-/* --- a kernel that takes nothing for a while ------------------------------------------------------------------------------------------- */
+/* --- a kernel that takes nothing for a while ----------------------------------------------------------------------------------------- */
 
 enum { WAITERS = 40 }; /* more than the rings of two workers take */
 
@@ -660,7 +660,7 @@ static int refuse(void *arg)
     return 0;
 }
 
-/* --- in a process of its own: cmocka has a handler for SIGSYS too ---------------------------------------------------------------------- */
+/* --- in a process of its own: cmocka has a handler for SIGSYS too -------------------------------------------------------------------- */
 
 static const char *const words[] = { "nothing", "soft", "hard" };
 static const unsigned whats[] = { 0, SOFT | PART, SOFT | HARD | PART };
