@@ -98,7 +98,7 @@ static void expect_flows(void)
         EXPECT(flows[i].read == flows[i].written && flows[i].read > 0);
 }
 
-/* --- resets ----------------------------------------------------------------------------------------------------------------------------- */
+/* --- resets -------------------------------------------------------------------------------------------------------------------------- */
 
 enum { CONNECTIONS = 10000, IN_QUEUE_MAX = 500, KINDS = 6, LARGE = 300000 };
 
@@ -242,7 +242,7 @@ static void resets_at_any_moment_lose_no_connection(void **state)
                   echo.echoed);
 }
 
-/* --- a process that is stopped and goes on --------------------------------------------------------------------------------------------- */
+/* --- a process that is stopped and goes on ------------------------------------------------------------------------------------------- */
 
 enum { STOPS = 60 };
 
@@ -290,9 +290,8 @@ static void a_process_that_was_stopped_goes_on(void **state)
     }
     close(in[0]);
     for (int i = 0; i < STOPS; i++) {
-        struct timespec pause = { 0, (long)below(&random, 3000000) };
-
-        nanosleep(&pause, NULL); /* wherever it is by then */
+        for (uint32_t left = below(&random, 3000); left > 0; left--)
+            sched_yield(); /* wherever it is by then */
         assert_int_equal(kill(pid, SIGSTOP), 0);
         assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
         assert_true(WIFSTOPPED(status));
@@ -304,7 +303,7 @@ static void a_process_that_was_stopped_goes_on(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-/* --- no descriptors left --------------------------------------------------------------------------------------------------------------- */
+/* --- no descriptors left ------------------------------------------------------------------------------------------------------------- */
 
 enum { CALLERS = 30, ROOM = 5, SPIN = 20000 };
 
@@ -394,7 +393,7 @@ static void without_descriptors_a_listener_waits_and_loses_nobody(void **state)
     play_on_fibers(be_scarce, NULL);
 }
 
-/* --- forks ------------------------------------------------------------------------------------------------------------------------------- */
+/* --- forks --------------------------------------------------------------------------------------------------------------------------- */
 
 enum { FORKS = 20 };
 
@@ -433,7 +432,7 @@ static void forks_take_nothing_from_traffic(void **state)
     play_on_fibers(fork_in_traffic, NULL);
 }
 
-/* --- a completion queue that overflows ----------------------------------------------------------------------------------------------------- */
+/* --- a completion queue that overflows ----------------------------------------------------------------------------------------------- */
 
 enum { WAITERS = 300 };
 
