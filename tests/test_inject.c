@@ -479,9 +479,38 @@ static int be_cut(void *arg)
     return 0;
 }
 
+static int hear_signals(void *arg)
+{
+    int rc;
+
+    (void)arg;
+    INSIST(rc, sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_NOW)); /* from now on it is kept for who waits */
+    EXPECT(rc == -ETIMEDOUT);
+    for (int i = 0; i < 20; i++) {
+        EXPECT(kill(getpid(), SIGUSR1) == 0);
+        INSIST(rc, sley_signal_wait(SLEY_SIG(SIGUSR1), SLEY_FOREVER));
+        EXPECT(rc == SIGUSR1);
+    }
+    sley_signal_release(SLEY_SIG(SIGUSR1));
+    return 0;
+}
+
 /* --- all of it ----------------------------------------------------------------------------------------------------------------------- */
 
-static struct { unsigned what; uint64_t period, per_mille; } way;
+static struct { unsigned what; uint64_t period, per_mille; int threads, rounds; } way;
+
+static struct actor actors[64];
+static int actor_count;
+
+/* On a fiber, or on a plain thread where that is asked for. */
+static void start(sley_fn *fn, void *arg)
+{
+    EXPECT(actor_count < (int)(sizeof actors / sizeof *actors));
+    if (way.threads)
+        actor_start_as(&actors[actor_count++], 1, fn, arg);
+    else
+        EXPECT(sley_go(fn, arg) == 0);
+}
 
 static void mixture(void)
 {
@@ -526,16 +555,27 @@ static void mixture(void)
 
     sley_scope_init(&all, SLEY_FOREVER);
     inject.what = way.what;
-    for (int i = 0; i < STREAMS; i++)
-        EXPECT(sley_go(write_stream, &s[i]) == 0 && sley_go(read_stream, &s[i]) == 0);
-    EXPECT(sley_go(write_lines, &lines[1]) == 0 && sley_go(read_lines, &lines[0]) == 0);
-    EXPECT(sley_go(serve, NULL) == 0 && sley_go(be_clients, NULL) == 0);
-    EXPECT(sley_go(use_files, &name) == 0);
-    EXPECT(sley_go(push, NULL) == 0 && sley_go(hand_on, NULL) == 0 && sley_go(pull, NULL) == 0);
-    EXPECT(sley_go(lock_in_turn, &plumbing.locks[0]) == 0 && sley_go(lock_in_turn, &plumbing.locks[1]) == 0);
-    EXPECT(sley_go(send_messages, NULL) == 0 && sley_go(receive_messages, &quiet[0]) == 0);
-    EXPECT(sley_go(be_cut, cut) == 0);
+    actor_count = 0;
+    for (int i = 0; i < STREAMS; i++) {
+        start(write_stream, &s[i]);
+        start(read_stream, &s[i]);
+    }
+    start(write_lines, &lines[1]);
+    start(read_lines, &lines[0]);
+    if (way.rounds++ % 3 == 0) /* the disk takes its time */
+        start(use_files, &name);
+    start(push, NULL);
+    start(hand_on, NULL);
+    start(pull, NULL);
+    start(lock_in_turn, &plumbing.locks[0]);
+    start(lock_in_turn, &plumbing.locks[1]);
+    start(send_messages, NULL);
+    start(receive_messages, &quiet[0]);
+    start(hear_signals, NULL);
+    EXPECT(sley_go(serve, NULL) == 0 && sley_go(be_clients, NULL) == 0 && sley_go(be_cut, cut) == 0);
     EXPECT(sley_scope_wait(&all, 0, SLEY_FOREVER) == 0);
+    for (int i = 0; i < actor_count; i++)
+        EXPECT(actor_result(&actors[i]) == 0);
     inject.what = 0;
 
     EXPECT(server.dialed == CLIENTS && (server.accepted == CLIENTS || (way.what & HARD && server.accepted > CLIENTS)));
@@ -557,7 +597,7 @@ static uint64_t play_mixture(unsigned what, uint64_t period, uint64_t per_mille)
     inject.enters = inject.calls = inject.operations = inject.polls = 0;
     scene.cast = FIBERS;
     rc = sley_run(NULL, play_body, &body);
-    fprintf(stderr, "%s %llu: of %llu failed %llu enters, %llu calls, %llu operations, %llu polls\n", period != 0 ? "each" : "per mille",
+    fprintf(stderr, "%s%s %llu: of %llu failed %llu enters, %llu calls, %llu operations, %llu polls\n", way.threads ? "threads, " : "", period != 0 ? "each" : "per mille",
             (unsigned long long)(period != 0 ? period : per_mille), (unsigned long long)inject.met, (unsigned long long)inject.enters,
             (unsigned long long)inject.calls, (unsigned long long)inject.operations, (unsigned long long)inject.polls);
     if (rc != 0 || count_descriptors() != before) {
@@ -674,6 +714,10 @@ static uint64_t walk(unsigned what)
         failed += play_mixture(what, periods[i], 0);
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
         failed += play_mixture(what, 0, rates[i]);
+    way.threads = 1; /* but for those who need scopes */
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
+        failed += play_mixture(what, 0, rates[i]);
+    way.threads = 0;
     return failed;
 }
 
