@@ -8,7 +8,8 @@
  *                   thread, by the scope's deadline; before it began; under a shield, where nothing may happen
  *   timed out       its own deadline passes at the k-th wait; SLEY_NOW
  *   without waits   in a cancelled scope, with what it wants always at hand: the 64th in a row notices
- *   raced           cancel, or its deadline, against the steps: one of them wins, and nothing is lost or double
+ *   raced           cancel, or its deadline, against the steps: one of them wins, and nothing is lost or double. SLEY_TEST_ROUNDS says
+ *                   how often each, with a line a second
  *   on a thread     attached to a runtime, which stops
  * "It waits" is seen by the wait word: WAITING or WAITING_IO with another sequence than before. */
 #ifndef CANCEL_SCENARIO_H
@@ -508,14 +509,22 @@ static void race_once(const struct row *row, enum way way, uint64_t *random)
 
 static void race(const struct row *row, enum way way, const char *walk, uint64_t *random)
 {
+    const char *text = getenv("SLEY_TEST_ROUNDS");
     int rounds = row->traits & SELDOM || way == CANCEL_BY_THREAD ? ROUNDS_SELDOM : ROUNDS; /* a thread comes late */
+    sley_time said = sley_now(), now;
 
     if (!begin_walk(walk))
         return;
+    if (text != NULL)
+        rounds = atoi(text);
     now_playing.racing = 1;
     do {
         now_playing.k++;
         race_once(row, way, random);
+        if (text != NULL && (now = sley_now()) >= said + SLEY_S) {
+            fprintf(stderr, "%s, %s: %d of %d\n", row->name, walk, now_playing.k, rounds);
+            said = now;
+        }
     } while (now_playing.k < rounds && scene.unmet == NULL);
     now_playing.racing = 0;
 }

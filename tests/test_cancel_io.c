@@ -174,18 +174,37 @@ static int got_into(const unsigned char *buf, size_t bytes, int rc)
     return rc;
 }
 
-#define READING(name, bytes, expression) \
+/* Buffers that are filled with 0xee when the call has returned, and when they are lent again, many calls later, must still be so. */
+static unsigned char lent[512][128];
+
+static unsigned char *lend(size_t bytes)
+{
+    static _Atomic(unsigned) next;
+    unsigned char *buf = lent[next++ % (sizeof lent / sizeof *lent)];
+
+    EXPECT(bytes <= sizeof *lent && is_untouched(buf, sizeof *lent)); /* nothing was written after the return */
+    return buf;
+}
+
+static int lent_back(unsigned char *buf, size_t bytes, int rc)
+{
+    rc = got_into(buf, bytes, rc);
+    memset(buf, 0xee, bytes);
+    return rc;
+}
+
+#define READING(name, size, expression) \
     static int name(sley_time deadline) \
     { \
-        unsigned char buf[bytes]; \
-        memset(buf, 0xee, sizeof buf); \
-        return got_into(buf, sizeof buf, expression); \
+        enum { bytes = size }; \
+        unsigned char *buf = lend(bytes); \
+        return lent_back(buf, bytes, expression); \
     }
 
-READING(recv_call, 1, sley_recv(stage.in, buf, sizeof buf, 0, deadline))
-READING(recv_whole_call, 3, sley_recv(stage.in, buf, sizeof buf, MSG_WAITALL, deadline))
-READING(read_call, 1, sley_read(stage.in, buf, sizeof buf, deadline))
-READING(read_all_call, 3, sley_read_all(stage.in, buf, sizeof buf, deadline))
+READING(recv_call, 1, sley_recv(stage.in, buf, bytes, 0, deadline))
+READING(recv_whole_call, 3, sley_recv(stage.in, buf, bytes, MSG_WAITALL, deadline))
+READING(read_call, 1, sley_read(stage.in, buf, bytes, deadline))
+READING(read_all_call, 3, sley_read_all(stage.in, buf, bytes, deadline))
 READING(readv_call, 1, sley_readv(stage.in, ((struct iovec[]){ { NULL, 0 }, { buf, 1 } }), 2, deadline))
 
 static int receive_from(void *buf, size_t bytes, sley_time deadline)
@@ -198,7 +217,7 @@ static int receive_from(void *buf, size_t bytes, sley_time deadline)
     return n;
 }
 
-READING(recvfrom_call, 1, receive_from(buf, sizeof buf, deadline))
+READING(recvfrom_call, 1, receive_from(buf, bytes, deadline))
 
 /* --- sley_recvmsg: each byte comes with a descriptor ------------------------------------------------------------------------- */
 
@@ -1001,10 +1020,10 @@ static void set_up_file(void)
     posix_fadvise(stage.file, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-READING(pread_call, MESSAGE_BYTES, sley_pread(stage.file, buf, sizeof buf, 0, deadline))
-READING(read_file_call, MESSAGE_BYTES, sley_read(stage.file, buf, sizeof buf, deadline))
+READING(pread_call, MESSAGE_BYTES, sley_pread(stage.file, buf, bytes, 0, deadline))
+READING(read_file_call, MESSAGE_BYTES, sley_read(stage.file, buf, bytes, deadline))
 READING(readv_file_call, MESSAGE_BYTES,
-        sley_readv(stage.file, ((struct iovec[]){ { buf, 30 }, { buf + 30, sizeof buf - 30 } }), 2, deadline))
+        sley_readv(stage.file, ((struct iovec[]){ { buf, 30 }, { buf + 30, bytes - 30 } }), 2, deadline))
 
 static void read_file_check(int rc) { EXPECT(lseek(stage.file, 0, SEEK_CUR) == (rc > 0 ? rc : 0)); }
 
@@ -1050,7 +1069,7 @@ static void set_up_reader_of_file(void)
     stage.stream = sley_stream_create(stage.file);
 }
 
-READING(stream_read_file_call, MESSAGE_BYTES, sley_stream_read(stage.stream, buf, sizeof buf, deadline))
+READING(stream_read_file_call, MESSAGE_BYTES, sley_stream_read(stage.stream, buf, bytes, deadline))
 
 static void stream_read_file_check(int rc)
 {
@@ -1527,5 +1546,6 @@ static const struct row rows[] = {
 
 int main(int argc, char **argv)
 {
+    memset(lent, 0xee, sizeof lent);
     return run_rows("cancel_io", rows, sizeof rows / sizeof *rows, NULL, 0, argc, argv);
 }

@@ -331,10 +331,14 @@ static void the_backend_is_the_one_asked_for_and_the_option_counts(void **state)
 
 static void features_are_switched_off_for_the_runtimes_made_meanwhile(void **state)
 {
+    char plain[128];
+
     (void)state;
     unsetenv("SLEY_BACKEND");
     setenv("SLEY_DISABLE", "sync_cancel,coop_taskrun", 1);
-    assert_backend(NULL, "io_uring: 256 submissions, 4096 completions a worker, task work that interrupts");
+    snprintf(plain, sizeof plain, "io_uring: %d submissions, %d completions a worker, task work that interrupts", SL_RING_SQ_DEFAULT,
+             SL_RING_SQ_DEFAULT * SL_RING_CQ_PER_SQ);
+    assert_backend(NULL, plain);
     assert_false(sl_feature_allowed(SL_FEATURE_SYNC_CANCEL));
     setenv("SLEY_DISABLE", "io_uring", 1);
     assert_backend(NULL, "epoll: io_uring switched off (SLEY_DISABLE)");

@@ -10,6 +10,8 @@
 #define SL_FIBER_BATCH      2
 #define SL_SUBMIT_BATCH     2
 #define SL_MAINTENANCE_TICK 5
+#define SL_RING_SQ_DEFAULT  4
+#define SL_RING_CQ_PER_SQ   2
 #define SL_STREAM_BYTES     512
 #define SL_STREAM_COPY_BYTES 1024
 #define SL_STREAM_CACHED    2
@@ -21,6 +23,8 @@
 #define SL_SUBMIT_BATCH     32   /* SQEs after which a worker submits although it has work: 265 ns alone, 77 in a batch of 32 */
 #define SL_MAINTENANCE_TICK 61   /* dispatches between two looks at ring, timers, inject queue and neighbour; odd and prime, so it
                                     does not beat with programs */
+#define SL_RING_SQ_DEFAULT  256
+#define SL_RING_CQ_PER_SQ   16   /* 4,096 completions for 256 submissions: overflow ends multishot polls */
 #define SL_STREAM_BYTES     16384 /* a stream's buffer; sley/stream.h names it too */
 #define SL_STREAM_COPY_BYTES 65536 /* pieces of a copy that has much: between sockets an eighth less processor time, all ends included */
 #define SL_STREAM_CACHED    16   /* free ones kept by each part of the cache: as many as are in use at once by those who do not wait */
@@ -35,10 +39,8 @@
 #define SL_WORKER_GROUPS     16
 #define SL_WORKERS_MAX       (SL_WORKERS_PER_GROUP * SL_WORKER_GROUPS)
 
-#define SL_RING_SQ_DEFAULT   256
 #define SL_RING_SQ_MIN       4
 #define SL_RING_SQ_MAX       32768
-#define SL_RING_CQ_PER_SQ    16  /* 4,096 completions for 256 submissions: overflow ends multishot polls */
 
 #define SL_STACK_BYTES_DEFAULT ((size_t)128 << 10)
 #define SL_STACK_BYTES_MIN     ((size_t)16 << 10)

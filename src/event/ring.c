@@ -240,15 +240,18 @@ static int wait_once(struct sl_ring *r, unsigned submit, int64_t wait_ns)
 int sl_ring_wait(struct sl_ring *r, int64_t deadline, int64_t now)
 {
     int64_t wait_ns = deadline == INT64_MAX ? INT64_MAX : deadline - now;
+    unsigned submit;
     int rc;
 
     if (RUNNING_ON_VALGRIND && wait_ns > VALGRIND_WAIT_NS) /* which does not know that enter may block, and stops every other thread */
         wait_ns = VALGRIND_WAIT_NS;
     if (r->epoll_fd >= 0)
         return sl_epoll_wait(r, wait_ns);
-    rc = wait_once(r, sl_ring_unsubmitted(r), wait_ns);
-
-    if (rc == -EAGAIN || rc == -EBUSY) /* no memory for requests, or completions to be reaped first: the rest is submitted later */
+    submit = sl_ring_unsubmitted(r);
+    rc = wait_once(r, submit, wait_ns);
+    if (submit > 0 && rc < 0 && rc != -EINTR && rc != -ETIME)
+        /* -EAGAIN, -ENOMEM, -EBUSY...: no memory for requests or for this thread's part in the ring, or completions to be reaped first.
+         * They are submitted later. */
         rc = wait_once(r, 0, wait_ns < REFUSED_WAIT_NS ? wait_ns : REFUSED_WAIT_NS);
     return rc;
 }

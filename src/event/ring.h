@@ -68,12 +68,17 @@ static inline bool sl_ring_knows(const struct sl_ring *r, unsigned code)
     return code < 64 && r->ops >> code & 1;
 }
 
+static inline bool sl_ring_has_room(const struct sl_ring *r) /* owner */
+{
+    return r->sq_local - sl_load_acquire(r->sq_head) < r->sq_entries; /* [ring.1] the kernel has copied what it consumed */
+}
+
 /* Owner: a free SQE, zeroed, or NULL if the queue is full; it counts as filled at once and is seen by the kernel after sl_ring_publish. */
 static inline struct io_uring_sqe *sl_ring_sqe(struct sl_ring *r)
 {
     struct io_uring_sqe *sqe;
 
-    if (r->sq_local - sl_load_acquire(r->sq_head) >= r->sq_entries) /* [ring.1] the kernel has copied what it consumed */
+    if (!sl_ring_has_room(r))
         return NULL;
     sqe = &r->uring.sq.sqes[r->sq_local++ & r->sq_mask];
     for (size_t i = 0; i < sizeof *sqe / sizeof(uint64_t); i++) /* no memset: ThreadSanitizer would take it for a race of two contexts */

@@ -219,7 +219,9 @@ SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time 
             return rc;
         }
         rc = sl_op_park(f, op);
-        if (__builtin_expect(rc != -EINTR, 1))
+        if (__builtin_expect(rc != -EINTR && rc != SL_OP_NO_ROOM, 1))
+            return rc;
+        if (rc == SL_OP_NO_ROOM && (rc = sl_op_wait_for_room(deadline)) < 0)
             return rc;
         if (deadline != SLEY_FOREVER && sl_clock_ns() >= deadline)
             return -ETIMEDOUT;

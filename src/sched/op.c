@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define EPOLL_ROOM 64 /* completions that a sleep may note by itself */
+#define REFUSED_YIELDS 8 /* before a call that finds its ring full sleeps instead */
 #define ASK_AGAIN_MAX_NS (100 * SLEY_MS) /* between two requests for the cancel of one operation */
 /* What the kernel says to itself of a call cut short, ERESTARTSYS to ERESTART_RESTARTBLOCK, and io_uring lets out for opens. */
 #define RESTART_FIRST 512
@@ -67,9 +68,9 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     struct io_uring_sqe *sqe = get_sqe(w);
     uint64_t word;
 
-    if (sqe == NULL) {
+    if (__builtin_expect(sqe == NULL, 0)) {
         sl_wait_end(f);
-        return -EAGAIN;
+        return SL_OP_NO_ROOM;
     }
     sqe->opcode = op->code;
     sqe->ioprio = op->ioprio;
@@ -103,6 +104,29 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     default:
         sl_scope_note_cut(f);
         return -ECANCELED;
+    }
+}
+
+int sl_op_wait_for_room(sley_time deadline)
+{
+    for (unsigned tries = 0;; tries++) {
+        struct sl_worker *w = sl_worker_here();
+        int64_t now;
+        int rc;
+
+        sl_reap(w, w); /* the kernel may refuse because completions overflow */
+        if (sl_ring_has_room(&w->ring))
+            return 0;
+        sl_submit(w);
+        if (sl_ring_has_room(&w->ring))
+            return 0;
+        now = sl_clock_ns();
+        if (now >= deadline)
+            return -ETIMEDOUT;
+        /* Nothing tells when it takes something again. */
+        rc = tries < REFUSED_YIELDS ? sley_yield() : sley_sleep_until(deadline < now + SLEY_MS ? deadline : now + SLEY_MS);
+        if (rc < 0)
+            return rc;
     }
 }
 
@@ -372,7 +396,8 @@ void sl_poll_reserve(unsigned n)
         return;
     while (w->ring.sq_local - sl_load_acquire(w->ring.sq_head) + n > w->ring.sq_entries) { /* [ring.1] */
         sl_submit(w);
-        sl_reap(w, w); /* the kernel refuses while completions overflow */
+        if (w->ring.sq_local - sl_load_acquire(w->ring.sq_head) + n > w->ring.sq_entries) /* [ring.1] */
+            sl_reap(w, w); /* the kernel refuses while completions overflow. It may come back here: polls end */
     }
 }
 

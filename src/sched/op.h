@@ -17,6 +17,8 @@
 #include "ctx/stack.h"
 #include "sched/park.h"
 
+#include <limits.h>
+
 struct sl_worker;
 
 struct sl_op {
@@ -36,9 +38,15 @@ struct sl_op {
 bool sl_op_is_known(uint8_t code);
 
 /* Hand op to this worker's ring and park until its final completion. The fiber (never a plain thread) has called sl_wait_begin.
- * The kernel's result; or, if the operation was cancelled, -ETIMEDOUT, -ECANCELED or -EBADF by who asked. -EAGAIN, -EBUSY, -ENOMEM: the
- * kernel did not take it. */
+ * The kernel's result; or, if the operation was cancelled, -ETIMEDOUT, -ECANCELED or -EBADF by who asked. SL_OP_NO_ROOM: the ring is full
+ * and the kernel takes nothing out of it now; nothing was begun. No kernel says that, so no caller's -EAGAIN is mistaken for it. */
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op);
+
+#define SL_OP_NO_ROOM INT_MIN
+
+/* After SL_OP_NO_ROOM: let others run until there is room in the ring of the worker that the fiber is on by then. 0; -ETIMEDOUT,
+ * -ECANCELED. */
+int sl_op_wait_for_room(sley_time deadline);
 
 /* On the stack of a call, from before its first zero-copy send until none is due (O4). */
 struct sl_notices {
