@@ -23,6 +23,7 @@
 
 #include <sley.h>
 
+#include "again.h"
 #include "sched/park.h"
 
 enum cast { FIBERS, FIBER_AND_THREADS, THREADS };
@@ -241,8 +242,7 @@ static inline void assert_aborts(const char *argument, const char *text)
     assert_true(pid >= 0);
     if (pid == 0) {
         dup2(out[1], STDERR_FILENO);
-        execl("/proc/self/exe", "test", argument, (char *)NULL);
-        _exit(127);
+        run_again(argument);
     }
     close(out[1]);
     while ((got = read(out[0], said + n, sizeof said - 1 - n)) > 0)

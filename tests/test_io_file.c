@@ -49,6 +49,10 @@ SCENARIO(openat2_stays_beneath_its_directory)
     unlink(temp_path("link"));
     EXPECT(symlink("/etc/passwd", temp_path("link")) == 0);
     fd = sley_openat2(dir, "inside", &beneath.how, sizeof beneath.how, SLEY_FOREVER);
+    if (fd == -ENOSYS) { /* in an emulator of Linux */
+        EXPECT(sley_close(dir) == 0);
+        return;
+    }
     EXPECT(fd >= 0 && is_cloexec(fd) && sley_close(fd) == 0);
     fd = sley_openat2(dir, "inside", &beneath.how, sizeof beneath, SLEY_FOREVER);
     EXPECT(fd >= 0 && sley_close(fd) == 0);

@@ -197,7 +197,7 @@ static void fill_pipe(int fd)
 
 SCENARIO(a_splice_keeps_to_its_deadline)
 {
-    int empty[2], full[2], sv[2], fd = make_file("late", content, 1000);
+    int empty[2], full[2], sv[2], fd = make_file("late", content, 1000), n;
     off_t offset = 0;
 
     EXPECT(pipe2(empty, O_CLOEXEC) == 0 && pipe2(full, O_CLOEXEC) == 0);
@@ -212,7 +212,8 @@ SCENARIO(a_splice_keeps_to_its_deadline)
     EXPECT(sley_splice(fd, &offset, full[1], NULL, 10, SPLICE_F_NONBLOCK, SLEY_FOREVER) == -EAGAIN && offset == 0);
     EXPECT(sley_splice(sv[0], NULL, full[1], NULL, 10, 0, sley_after(SLEY_MS)) == -ETIMEDOUT);
     EXPECT(sley_splice(full[0], NULL, sv[0], NULL, 10, 0, SLEY_NOW) == 10);
-    EXPECT(sley_splice(fd, &offset, empty[1], NULL, 10, 0, SLEY_NOW) == 10 && offset == 10);
+    n = (int)sley_splice(fd, &offset, empty[1], NULL, 10, 0, SLEY_NOW);
+    EXPECT((n == 10 || (n == -ETIMEDOUT && !sl_feature_may(SL_FEATURE_RWF_NOWAIT))) && offset == (n > 0 ? 10 : 0));
     EXPECT(sley_close(fd) == 0);
     for (int i = 0; i < 2; i++)
         EXPECT(sley_close(empty[i]) == 0 && sley_close(full[i]) == 0 && sley_close(sv[i]) == 0);

@@ -317,9 +317,23 @@ static void assert_backend(const sley_options *options, const char *begins_with)
     sley_runtime_destroy(rt);
 }
 
+/* Or the kernel refuses io_uring; then the epoll backend says why. */
+static int has_rings(void)
+{
+    sley_runtime *rt;
+    int has;
+
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+    has = strncmp(sley_runtime_backend(rt), "epoll: io_uring ", 16) != 0;
+    sley_runtime_destroy(rt);
+    return has;
+}
+
 static void the_backend_is_the_one_asked_for_and_the_option_counts(void **state)
 {
     (void)state;
+    if (!has_rings())
+        skip();
     assert_backend(NULL, "io_uring: ");
     assert_backend(&(sley_options){ .backend = SLEY_BACKEND_EPOLL }, "epoll: ");
     setenv("SLEY_BACKEND", "epoll", 1);
@@ -335,6 +349,8 @@ static void features_are_switched_off_for_the_runtimes_made_meanwhile(void **sta
 
     (void)state;
     unsetenv("SLEY_BACKEND");
+    if (!has_rings())
+        skip();
     setenv("SLEY_DISABLE", "sync_cancel,coop_taskrun", 1);
     snprintf(plain, sizeof plain, "io_uring: %d submissions, %d completions a worker, task work that interrupts", SL_RING_SQ_DEFAULT,
              SL_RING_SQ_DEFAULT * SL_RING_CQ_PER_SQ);
@@ -422,12 +438,14 @@ static void good_values_are_kept_to_and_an_option_beats_its_variable(void **stat
     unsetenv("SLEY_STACK");
     assert_int_equal(sley_run(NULL, own_stack_bytes, NULL), 128 << 10);
     setenv("SLEY_RING_ENTRIES", "64", 1);
-    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
-    assert_non_null(strstr(sley_runtime_backend(rt), "io_uring: 64 submissions"));
-    sley_runtime_destroy(rt);
-    assert_int_equal(sley_runtime_create(&rt, &(sley_options){ .ring_entries = 4 }), 0);
-    assert_non_null(strstr(sley_runtime_backend(rt), "io_uring: 4 submissions"));
-    sley_runtime_destroy(rt);
+    if (has_rings()) {
+        assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+        assert_non_null(strstr(sley_runtime_backend(rt), "io_uring: 64 submissions"));
+        sley_runtime_destroy(rt);
+        assert_int_equal(sley_runtime_create(&rt, &(sley_options){ .ring_entries = 4 }), 0);
+        assert_non_null(strstr(sley_runtime_backend(rt), "io_uring: 4 submissions"));
+        sley_runtime_destroy(rt);
+    }
     assert_string_equal(sley_runtime_backend(NULL), "");
     setenv("SLEY_PINNING", "cpu", 1);
     assert_int_equal(sley_run(NULL, count_own_cpus, NULL), 1);
@@ -447,7 +465,7 @@ static void the_log_goes_to_stderr_on_request_and_names_the_runtime(void **state
     said_begin();
     assert_int_equal(sley_run(&(sley_options){ .name = "loom", .workers = 2 }, return_argument, NULL), 0);
     said_end();
-    assert_ptr_equal(strstr(said.text, "loom: 2 workers, io_uring"), said.text);
+    assert_ptr_equal(strstr(said.text, has_rings() ? "loom: 2 workers, io_uring: " : "loom: 2 workers, epoll: io_uring "), said.text);
 }
 
 static void more_workers_than_processors_run(void **state)
@@ -794,6 +812,8 @@ static int in_little_address_space(void)
     int rc;
 
     set_limit(RLIMIT_AS, ((rlim_t)status_kilobytes("VmSize:") << 10) + ((rlim_t)96 << 20));
+    if (mmap(NULL, (size_t)1 << 30, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) != MAP_FAILED)
+        return 99; /* qemu-user does not keep to the limit */
     rc = sley_run(&(sley_options){ .workers = 2 }, start_until_refused, NULL);
     if (rc != crowd.refused_with || (rc != -EAGAIN && rc != -ENOMEM) || crowd.started == 0 || crowd.ran != crowd.started ||
         crowd.cancelled != crowd.started) {

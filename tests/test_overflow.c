@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "again.h"
 #include "ctx/context.h"
 #include "ctx/stack.h"
 
@@ -198,6 +199,7 @@ static struct outcome outcome_of(void (*act)(void *), enum before before, enum p
     while ((n = read(ends[0], o.text + used, sizeof o.text - 1 - used)) > 0)
         used += (size_t)n;
     close(ends[0]);
+    forget_emulator(o.text);
     assert_int_equal(waitpid(child, &o.status, 0), child);
     return o;
 }

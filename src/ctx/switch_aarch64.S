@@ -1,4 +1,5 @@
-/* switch_aarch64.S - the context switch for aarch64; see switch_x86_64.S. Saves x19 to x30 and the low halves of v8 to v15. */
+/* switch_aarch64.S - the context switch for aarch64; see switch_x86_64.S. Saves what AAPCS64 lets a call rely on: x19 to x30 and the low
+ * halves of v8 to v15. The control word FPCR is not switched. What enters a new context is a ret, which needs no landing pad. */
 
     .text
     .globl  sl_ctx_swap
@@ -146,5 +147,14 @@ sl_ctx_entry:
     brk     #1
     .cfi_endproc
     .size   sl_ctx_entry, . - sl_ctx_entry
+
+#ifdef __ARM_FEATURE_BTI_DEFAULT
+/* To the linker: the hints above are there, so this object does not keep the library from being marked for BTI. */
+    .section .note.gnu.property, "a", %note
+    .p2align 3
+    .word   4, 16, 5                /* bytes of name and of description, NT_GNU_PROPERTY_TYPE_0 */
+    .asciz  "GNU"
+    .word   0xc0000000, 4, 1, 0     /* GNU_PROPERTY_AARCH64_FEATURE_1_AND: BTI */
+#endif
 
     .section .note.GNU-stack, "", %progbits

@@ -77,6 +77,13 @@ int sl_call_begin_at(struct sl_call *c, int dirfd, const char *path, sley_time d
     return sl_call_begin(c, dirfd, deadline);
 }
 
+int sl_call_mode(int fd, unsigned events)
+{
+    int flags = sl_sys_fcntl(fd, F_GETFL, 0), wrong = events & POLLOUT ? O_RDONLY : O_WRONLY;
+
+    return flags < 0 ? flags : flags & O_PATH || (flags & O_ACCMODE) == wrong ? -EBADF : 0;
+}
+
 int sl_call_pause(struct sl_call *c, int fd, sley_time deadline)
 {
     sley_time until = sl_clock_ns() + PAUSE_NS;

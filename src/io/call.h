@@ -22,6 +22,7 @@ int sl_call_begin_at(struct sl_call *c, int dirfd, const char *path, sley_time d
 int sl_call_announce_others(struct sl_call *c); /* sl_call_announce for those that are `also` of the call */
 int sl_call_poll(struct sl_call *c, int fd, unsigned events, sley_time deadline); /* until ready: the events, or -errno */
 int sl_poll_now(int fd, unsigned events);       /* the events that are, 0 or -EBADF */
+int sl_call_mode(int fd, unsigned events);      /* before waiting for what cannot be tried: 0; -EBADF: it is not open for that */
 
 /* fd is ready, and yet what is to be done with it cannot be done: nothing tells when it can, so it is tried again after a while. 0: do;
  * -errno. */

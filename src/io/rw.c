@@ -120,6 +120,8 @@ int sl_transfer_stream(struct sl_call *c, uint8_t code, int fd, const struct iov
                 sl_record_miss(r);
             }
         }
+        if (sl_record_hinted(r, SL_HINT_NO_TRY) && (deadline == SLEY_NOW || sl_on_thread(c)) && (rc = sl_call_mode(fd, events)) < 0)
+            return rc; /* the writing end of a pipe is never ready to be read */
         if (deadline == SLEY_NOW) {
             if (!sl_record_hinted(r, SL_HINT_NO_TRY) || sl_poll_now(fd, events) == 0)
                 return -ETIMEDOUT;

@@ -109,19 +109,22 @@ static inline int sl_sys_write(int fd, const void *buf, size_t bytes)
     return (int)sl_sys6(SYS_write, fd, (long)buf, (long)bytes, 0, 0, 0);
 }
 
-/* What a call with RWF_NOWAIT has said: files differ in whether they take it, so it counts as missing only as long as none did. */
+/* What a call with RWF_NOWAIT has said: files differ in whether they take it, so it counts as missing only as long as none did. -ENOSYS:
+ * the call itself is missing, in a sandbox or an emulator of Linux; or the file says so, and then the call that waits says it again. */
 static inline int sl_nowait_said(int n)
 {
+    if (__builtin_expect(n == -ENOSYS, 0))
+        n = -EOPNOTSUPP;
     if (__builtin_expect(sl_feature_found(SL_FEATURE_RWF_NOWAIT) != SL_FOUND_USED, 0) && (n >= 0 || n == -EAGAIN || n == -EOPNOTSUPP))
         sl_feature_note(SL_FEATURE_RWF_NOWAIT, n == -EOPNOTSUPP ? n : 0);
     return n;
 }
 
-/* offset -1: at the file's own position. flags: RWF_NOWAIT or 0. */
+/* offset -1: at the file's own position. flags: RWF_NOWAIT or 0, for which the older calls do. */
 static inline int sl_sys_preadv2(int fd, const struct iovec *v, int n, int64_t offset, int flags)
 {
     if (!(flags & RWF_NOWAIT))
-        return sl_sys_result(sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags));
+        return sl_sys_result(sl_sys6(offset == -1 ? SYS_readv : SYS_preadv, fd, (long)v, n, (long)offset, 0, 0));
     if (!sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
     return sl_nowait_said(sl_sys_result(sl_sys6(SYS_preadv2, fd, (long)v, n, (long)offset, 0, flags)));
@@ -135,7 +138,11 @@ static inline int sl_sys_pwritev2(int fd, const struct iovec *v, int n, int64_t 
     if (flags & RWF_NOWAIT && !sl_feature_allowed(SL_FEATURE_RWF_NOWAIT))
         return -EOPNOTSUPP;
     sl_sigpipe_hold(&held);
-    rc = sl_sys_result(sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags));
+    if (flags & RWF_NOWAIT)
+        rc = (int)sl_sys6(SYS_pwritev2, fd, (long)v, n, (long)offset, 0, flags);
+    else
+        rc = (int)sl_sys6(offset == -1 ? SYS_writev : SYS_pwritev, fd, (long)v, n, (long)offset, 0, 0);
+    rc = sl_sys_result(rc);
     sl_sigpipe_drop(&held);
     return flags & RWF_NOWAIT ? sl_nowait_said(rc) : rc;
 }

@@ -109,6 +109,8 @@ int sl_call_without_ring(struct sl_call *c, const struct sl_op *op, sley_time de
             if (n != -EAGAIN && n != -EOPNOTSUPP)
                 return n;
             can_try = n == -EAGAIN;
+            if (!can_try && (n = sl_call_mode(op->fd, events)) < 0) /* the writing end of a pipe is never ready to be read */
+                return n;
         }
         if (can_try || (n = sl_poll_now(op->fd, events)) == 0) {
             if ((n = sl_call_wait_ready(c, op->fd, events, deadline)) < 0)
