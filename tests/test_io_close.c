@@ -240,6 +240,58 @@ static void close_in_a_cancelled_scope_closes_and_waits(void **state)
     assert_int_equal(count_descriptors(), before);
 }
 
+/* A socket that lingers until its peer has read all. */
+static struct {
+    int ends[2];
+    _Atomic int closed; /* 1 + the result */
+} lingering;
+
+static int close_lingering(void *arg)
+{
+    (void)arg;
+    lingering.closed = 1 + sley_close(lingering.ends[0]);
+    return 0;
+}
+
+static int let_one_linger(void *arg)
+{
+    static char big[1 << 20];
+    struct linger for_long = { .l_onoff = 1, .l_linger = 3600 };
+    sley_scope s;
+    int n;
+
+    (void)arg;
+    make_tcp_pair(lingering.ends);
+    while (sley_send(lingering.ends[0], big, sizeof big, 0, SLEY_NOW) > 0)
+        ;
+    EXPECT(setsockopt(lingering.ends[0], SOL_SOCKET, SO_LINGER, &for_long, sizeof for_long) == 0);
+    sley_scope_init(&s, SLEY_FOREVER);
+    sley_go(close_lingering, NULL);
+    while (fcntl(lingering.ends[0], F_GETFD) >= 0) /* it runs, and so does this fiber, be there but one worker */
+        EXPECT(sley_yield() == 0);
+    EXPECT(lingering.closed == 0);
+    while ((n = sley_recv(lingering.ends[1], big, sizeof big, 0, SLEY_FOREVER)) > 0)
+        ;
+    EXPECT(n == 0);
+    EXPECT(sley_scope_wait(&s, 0, SLEY_FOREVER) == 0 && lingering.closed == 1);
+    EXPECT(sley_close(lingering.ends[1]) == 0);
+    return 0;
+}
+
+static void a_close_that_lingers_holds_up_nobody(void **state)
+{
+    int before = count_descriptors();
+
+    for (int i = 0; i < 20; i++) {
+        lingering.closed = 0;
+        scene.unmet = NULL;
+        assert_int_equal(sley_run(NULL, let_one_linger, NULL), 0);
+        if (scene.unmet != NULL)
+            fail_msg("line %d: expected %s", scene.unmet_line, scene.unmet);
+    }
+    assert_int_equal(count_descriptors(), before);
+}
+
 SCENARIO(descriptors_are_all_given_back)
 {
     int before = count_descriptors();
@@ -261,6 +313,7 @@ int main(void)
         PLAYED(closing_what_is_not_open_is_ebadf),
         PLAYED(close_takes_an_armed_poll_along),
         cmocka_unit_test(close_in_a_cancelled_scope_closes_and_waits),
+        cmocka_unit_test(a_close_that_lingers_holds_up_nobody),
         PLAYED(descriptors_are_all_given_back),
     };
 

@@ -54,6 +54,35 @@ SCENARIO(sendfile_to_a_blocking_socket)
     through_a_pair(sv, 0);
 }
 
+/* 1: the file's byte is in the page cache; 0: it was not, but its page may be fetched now. */
+static int is_cached(int fd, off_t at)
+{
+    char byte;
+    struct iovec one = { &byte, 1 };
+
+    return preadv2(fd, &one, 1, at, RWF_NOWAIT) == 1;
+}
+
+/* Of a file only the first page is in the cache: a sendfile that does not wait must not have the kernel wait for the rest. */
+SCENARIO(sendfile_takes_what_is_in_the_cache_for_no_more)
+{
+    int sv[2], fd = make_file("sparsely", content, sizeof content), n;
+    off_t offset = 0;
+
+    make_tcp_pair(sv);
+    EXPECT(fcntl(sv[0], F_SETFL, O_NONBLOCK) == 0);
+    EXPECT(fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM) == 0);
+    EXPECT(pread(fd, received, 1, 0) == 1);
+    if (is_cached(fd, 0) && !is_cached(fd, 200000)) { /* else the file system has no say in that, or the cache keeps all */
+        n = sley_sendfile(sv[0], fd, &offset, 100001, SLEY_NOW);
+        EXPECT(n > 0 && n < 100001 && offset == n && !is_cached(fd, 50000));
+        EXPECT(sley_read_all(sv[1], received, (size_t)n, SLEY_FOREVER) == n && memcmp(received, content, (size_t)n) == 0);
+    }
+    offset = 0;
+    send_and_check(sv[0], sv[1], fd, &offset, 0);
+    EXPECT(sley_close(fd) == 0 && sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
+}
+
 SCENARIO(sendfile_to_pipes)
 {
     int p[2], order[2];
@@ -224,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         PLAYED(sendfile_to_a_nonblocking_socket),
         PLAYED(sendfile_to_a_blocking_socket),
+        PLAYED(sendfile_takes_what_is_in_the_cache_for_no_more),
         PLAYED(sendfile_to_pipes),
         PLAYED(sendfile_from_a_file_that_goes_past_the_cache),
         PLAYED(sendfile_from_a_file_in_memory),

@@ -33,7 +33,8 @@ SLEY_API SLEY_MUST_USE int sley_sendfile(int out_fd, int in_fd, off_t *offset, s
 /* One end at least is a pipe; the other, if it is no file, is non-blocking afterwards. May be short. */
 SLEY_API SLEY_MUST_USE int sley_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags, sley_time deadline);
 
-/* Give fd back. Calls in flight on it end with -EBADF first, so its number cannot come back under one. Never refused, never cancelled. */
+/* Give fd back. Calls in flight on it end with -EBADF first, so its number cannot come back under one. Never refused, never cancelled. A socket
+ * that lingers (SO_LINGER) does so here, and its fiber waits. */
 SLEY_API int sley_close(int fd);
 
 SLEY_API int sley_fd_wait(int fd, int events, sley_time deadline); /* until readable or writable: those of POLLIN, POLLOUT... that are */

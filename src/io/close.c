@@ -4,11 +4,15 @@
  * the record is idle; phase RELEASING; close(2); phase OPEN, unless somebody has got the number meanwhile. Nothing of this is ever
  * cancelled: the wait is under a shield.
  * From a call's side: it links itself only while OPEN. Before it waits it looks at the phase under the lock, where it also says
- * which operation it begins: so it sees CLOSING, or the closer sees the operation. The last one out claims the closer. */
+ * which operation it begins: so it sees CLOSING, or the closer sees the operation. The last one out claims the closer.
+ *
+ * close(2) of a socket that lingers (SO_LINGER) waits for the peer, for as long as it was told. On a fiber the number is given back first,
+ * which a copy makes quick; the copy is closed on the pool. */
 #include "base/assert.h"
 #include "io/call.h"
 #include "io/descriptor.h"
 #include "io/group.h"
+#include "sched/blocking.h"
 
 #include <sley/io.h>
 
@@ -96,11 +100,43 @@ static void cut_and_wait(struct sl_fiber *f, struct sl_record *r, int fd, uint32
     sl_store_relaxed(&f->shields, sl_load_relaxed(&f->shields) - 1); /* own */
 }
 
+/* A copy of fd, to be closed where it may wait. -1: fd does not linger, or there is no room for a copy. */
+static int copy_if_lingers(const struct sl_fiber *f, const struct sl_record *r, int fd)
+{
+    struct linger linger = { 0 };
+    socklen_t bytes = sizeof(linger);
+
+    if (f->flags & SL_FIBER_THREAD || sl_record_kind(r) == SL_FD_FILE || sl_record_kind(r) == SL_FD_STREAM)
+        return -1;
+    if (sl_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &bytes) < 0 || !linger.l_onoff || linger.l_linger == 0)
+        return -1;
+    return sl_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
+static int close_copy(void *arg)
+{
+    int *fd = arg, rc = sl_sys_close(*fd);
+
+    *fd = -1;
+    return rc;
+}
+
+/* Not earlier than close(2) would have returned. */
+static int linger(struct sl_fiber *f, int fd)
+{
+    int rc;
+
+    sl_shield_begin(f);
+    rc = sl_blocking_call(close_copy, &fd, SLEY_FOREVER, NULL, NULL, NULL);
+    sl_shield_end(f);
+    return fd < 0 ? rc : close_copy(&fd); /* no thread is to be had: here */
+}
+
 int sley_close(int fd)
 {
     struct sl_fiber *f = sl_current();
     uint32_t generation;
-    int rc = 0;
+    int rc = 0, copy;
     struct sl_record *r = sl_record_at(fd, &rc);
 
     if (r == NULL)
@@ -132,6 +168,7 @@ int sley_close(int fd)
     sl_store_relaxed(&r->generation, ++generation); /* R3, under the lock */
     sl_lock_release(&r->lock);
 
+    copy = copy_if_lingers(f, r, fd);
     rc = sl_sys_close(fd);
 
     sl_lock_acquire(&r->lock);
@@ -143,6 +180,8 @@ int sley_close(int fd)
         sl_store_relaxed(&r->looks, 0);  /* hint */
     }
     sl_lock_release(&r->lock);
+    if (copy >= 0)
+        rc = linger(f, copy);
     sl_descriptor_freed();
     return rc == -EINTR ? 0 : rc; /* Linux has closed it all the same */
 }

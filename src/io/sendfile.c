@@ -2,6 +2,7 @@
  * non-blocking. Pages that are not are read through the ring first; a receiver that blocks is fed from a buffer. So is every receiver of an
  * O_DIRECT file, which sendfile(2) would read from the disk, if at all: it is read in whole blocks, into memory that is as aligned. */
 #include "io/transfer.h"
+#include "plat/vm.h"
 
 #include <sley/io.h>
 #include <stdlib.h>
@@ -13,9 +14,10 @@
 struct copy {
     struct sl_call out, in;
     int      out_fd, in_fd;
-    int64_t  at;     /* where in the file the next byte comes from */
-    size_t   block;  /* what is read begins and ends at multiples of it */
-    char    *buf;    /* BUFFER_BYTES; NULL until needed */
+    int64_t  at;         /* where in the file the next byte comes from */
+    int64_t  cold_until; /* up to here some of it may not be in the cache: see bring_in */
+    size_t   block;      /* what is read begins and ends at multiples of it */
+    char    *buf;        /* BUFFER_BYTES; NULL until needed */
     sley_time deadline;
 };
 
@@ -37,21 +39,54 @@ static int read_piece(struct copy *k, size_t bytes, char **piece)
     return (size_t)n - before < wanted ? n - (int)before : (int)wanted;
 }
 
-/* See to it that the pages of the next piece are in the cache. How many bytes of it are; 0: the end of the file. */
-static int bring_in(struct copy *k, size_t bytes)
+/* Whether the byte at `at` is in the cache. 1; 0: the file ends before it; -EAGAIN: it is not; -errno. */
+static int probe(const struct copy *k, int64_t at)
 {
-    char probe, *piece;
-    struct iovec one = { &probe, 1 };
+    char byte;
+    struct iovec one = { &byte, 1 };
     int n;
 
     do
-        n = sl_sys_preadv2(k->in_fd, &one, 1, k->at, RWF_NOWAIT);
+        n = sl_sys_preadv2(k->in_fd, &one, 1, at, RWF_NOWAIT);
     while (n == -EINTR);
-    if (n == -EAGAIN)
-        return k->deadline == SLEY_NOW ? -ETIMEDOUT : read_piece(k, bytes, &piece);
-    if (n == 1 || n == -EOPNOTSUPP)
-        return (int)bytes;
     return n;
+}
+
+/* Of a piece whose first byte is in the cache: how many bytes it has. If its last one is there too, all are, most probably. -EAGAIN: it is
+ * not. */
+static int at_hand(const struct copy *k, size_t bytes)
+{
+    int last = probe(k, (int64_t)((uint64_t)k->at + bytes - 1));
+    struct statx st;
+
+    if (last == 0 && sl_sys_statx(k->in_fd, "", AT_EMPTY_PATH, STATX_SIZE, &st) == 0 && st.stx_size > (uint64_t)k->at) {
+        if (st.stx_size - (uint64_t)k->at < bytes)
+            bytes = (size_t)(st.stx_size - (uint64_t)k->at);
+        last = probe(k, k->at + (int64_t)bytes - 1);
+    }
+    return last == -EAGAIN ? last : (int)bytes;
+}
+
+/* See to it that the pages of the next piece are in the cache. How many bytes of it are; 0: the end of the file. A look may have the
+ * kernel fetch the page that it missed, so until the end of a piece whose last byte was missed no further look tells of what is between. */
+static int bring_in(struct copy *k, size_t bytes)
+{
+    size_t of_page = sl_vm_page_bytes() - (size_t)k->at % sl_vm_page_bytes();
+    char *piece;
+    int n = probe(k, k->at);
+
+    if (n != 1 && n != -EAGAIN)
+        return n == -EOPNOTSUPP ? (int)bytes : n;
+    if (n == 1 && k->at >= k->cold_until) {
+        int there = at_hand(k, bytes);
+
+        if (there > 0)
+            return there;
+        k->cold_until = (int64_t)((uint64_t)k->at + bytes);
+    }
+    if (k->deadline != SLEY_NOW)
+        return read_piece(k, bytes, &piece);
+    return n != 1 ? -ETIMEDOUT : of_page < bytes ? (int)of_page : (int)bytes;
 }
 
 /* How many bytes went; 0: the end of the file; -EOPNOTSUPP: not this way. */
