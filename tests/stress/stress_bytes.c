@@ -160,6 +160,17 @@ static int by_sendmsg(struct pair *p, struct end *e, size_t bytes)
     return sley_sendmsg(e->fd, &m, 0, random_deadline(&e->random));
 }
 
+/* The address of the peer that it has anyway. */
+static int by_sendto(struct pair *p, struct end *e, size_t bytes)
+{
+    struct sockaddr_in a;
+    socklen_t addr_bytes = sizeof a;
+
+    if (getpeername(e->fd, (struct sockaddr *)&a, &addr_bytes) != 0)
+        return -EPIPE; /* it is gone */
+    return sley_sendto(e->fd, e->buf, bytes, 0, (struct sockaddr *)&a, addr_bytes, random_deadline(&e->random));
+}
+
 /* With a descriptor, a pipe that says at which byte it was sent. */
 static int by_sendmsg_with_descriptor(struct pair *p, struct end *e, size_t bytes)
 {
@@ -300,6 +311,7 @@ static const struct way senders[] = {
     { "pwrite", by_pwrite, IS_FILE },
     { "send", by_send, IS_SOCKET | IS_MESSAGES },
     { "send_all", by_send_all, IS_SOCKET | IS_MESSAGES },
+    { "sendto", by_sendto, IS_TCP },
     { "sendmsg", by_sendmsg, IS_SOCKET | IS_MESSAGES },
     { "sendmsg with descriptors", by_sendmsg_with_descriptor, IS_UNIX | IS_MESSAGES },
     { "sendfile", by_sendfile, IS_ANY },
@@ -325,6 +337,14 @@ static int in_read_all(struct pair *p, struct end *e, size_t bytes)
 static int in_pread(struct pair *p, struct end *e, size_t bytes)
 {
     return sley_pread(e->fd, e->buf, bytes, (off_t)e->at, random_deadline(&e->random));
+}
+
+static int in_recvfrom(struct pair *p, struct end *e, size_t bytes)
+{
+    struct sockaddr_storage a;
+    socklen_t addr_bytes = sizeof a;
+
+    return sley_recvfrom(e->fd, e->buf, bytes, 0, (struct sockaddr *)&a, &addr_bytes, random_deadline(&e->random));
 }
 
 static int in_recv_whole(struct pair *p, struct end *e, size_t bytes)
@@ -458,6 +478,7 @@ static const struct way receivers[] = {
     { "readv", in_readv, IS_ANY | IS_MESSAGES },
     { "pread", in_pread, IS_FILE },
     { "recv", in_recv, IS_SOCKET | IS_MESSAGES },
+    { "recvfrom", in_recvfrom, IS_SOCKET | IS_MESSAGES },
     { "recv of all", in_recv_whole, IS_SOCKET },
     { "recvmsg", in_recvmsg, IS_SOCKET | IS_MESSAGES },
     { "recvmsg of all", in_recvmsg_whole, IS_SOCKET },
