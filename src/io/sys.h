@@ -284,6 +284,17 @@ static inline void sl_signal_point(void)
 static inline int sl_sys_poll(struct pollfd *fds, unsigned count, const struct timespec *timeout)
 {
     struct timespec left = timeout != NULL ? *timeout : (struct timespec){ 0 }; /* the kernel writes what is left */
+#ifdef SL_TSAN
+    /* As in sl_futex_wait: a signal that comes just before the wait would be kept for ever. So it ends soon, and the caller looks again. */
+    const struct timespec soon = { .tv_nsec = 10000000 };
+
+    if (timeout == NULL || left.tv_sec > 0 || left.tv_nsec > 0)
+        sl_signal_point();
+    if (timeout == NULL || left.tv_sec > 0 || left.tv_nsec > soon.tv_nsec) {
+        left = soon;
+        timeout = &left;
+    }
+#endif
 
     return (int)sl_sys6(SYS_ppoll, (long)fds, count, (long)(timeout != NULL ? &left : NULL), 0, 0, 0);
 }

@@ -62,6 +62,18 @@ bool sl_op_is_known(uint8_t code)
     return sl_ring_knows(&sl_worker_here()->ring, code); /* an epoll: none */
 }
 
+/* The events of a poll as io_uring is told them. A poll for POLLPRI alone it does not wake, if the waker says what for: its filter leaves
+ * that bit out (io_poll_wake, seen with 6.18). A socket says POLLRDBAND beside it, which no TCP socket ever reports. */
+static unsigned poll_events(unsigned events)
+{
+    if (events & POLLPRI)
+        events |= POLLRDBAND;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    events = events << 16 | events >> 16;
+#endif
+    return events;
+}
+
 int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
 {
     struct sl_worker *w = sl_worker_here();
@@ -78,7 +90,7 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     sqe->off = op->off;
     sqe->addr = op->addr;
     sqe->len = op->len;
-    sqe->rw_flags = (__kernel_rwf_t)op->flags;
+    sqe->rw_flags = (__kernel_rwf_t)(op->code == IORING_OP_POLL_ADD ? poll_events(op->flags) : op->flags);
     sqe->splice_fd_in = op->fd_in;
     if (op->slot != 0 && sl_ring_use_slot(&w->ring, sqe, op->slot - 1u))
         sl_owner_add(&w->counters.io_fixed, 1);
@@ -425,10 +437,7 @@ struct sl_worker *sl_poll_arm(int fd, unsigned events, uint32_t tag)
 
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = fd;
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    events = events << 16 | events >> 16;
-#endif
-    sqe->poll32_events = events;
+    sqe->poll32_events = poll_events(events);
     sqe->user_data = name;
     published(w);
     return w;
