@@ -15,6 +15,16 @@ void *__wrap_calloc(size_t n, size_t bytes)
     return calloc_fails > 0 && --calloc_fails == 0 ? NULL : __real_calloc(n, bytes);
 }
 
+static _Atomic(int) errands_fail; /* -errno; 0: they do not */
+
+int __real_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
+int __wrap_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
+
+int __wrap_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg)
+{
+    return errands_fail != 0 ? errands_fail : __real_sl_errand(rt, where, fn, arg);
+}
+
 static struct sockaddr_in local_address(int fd)
 {
     struct sockaddr_in a = { 0 };
@@ -283,6 +293,27 @@ SCENARIO(out_of_descriptors_it_waits_for_one)
     EXPECT(server == held && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
 }
 
+SCENARIO(without_memory_to_watch_a_socket_it_looks_again)
+{
+    const int errors[] = { -ENOMEM, -EAGAIN };
+
+    if (scene.cast == THREADS)
+        return; /* one socket, which nobody watches */
+    for (int i = 0; i < 2; i++) {
+        int listener = listen_in_group(), client, server;
+        struct io_call c = { .call = call_accept, .fd = listener };
+
+        errands_fail = errors[i];
+        EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
+        EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
+        io_call_start(&c);
+        client = connect_to(listener);
+        server = io_call_result(&c);
+        errands_fail = 0;
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+    }
+}
+
 /* --- no connection is lost ------------------------------------------------------------------------------------------------------ */
 
 static struct {
@@ -478,6 +509,7 @@ int main(void)
         PLAYED(close_ends_every_accept),
         PLAYED(its_readiness_cannot_be_waited_for),
         PLAYED(out_of_descriptors_it_waits_for_one),
+        PLAYED(without_memory_to_watch_a_socket_it_looks_again),
         PLAYED(an_accept_that_ends_early_leaves_the_connection_to_another),
         PLAYED(patient_callers_get_all_that_hasty_ones_leave),
         PLAYED(closing_races_with_accepting_and_connecting),

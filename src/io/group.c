@@ -177,7 +177,7 @@ static int watch_errand(void *arg)
     return 0;
 }
 
-/* Socket i was found with nothing in it. 0; -ECANCELED: the runtime has ended. */
+/* Socket i was found with nothing in it. 0; -ECANCELED: the runtime has ended; -ENOMEM: it cannot be watched now. */
 static int watch(struct sl_group *g, unsigned i)
 {
     struct sl_worker *here = sl_worker_here();
@@ -198,10 +198,14 @@ static int watch(struct sl_group *g, unsigned i)
     if (here != NULL && here->rt == rt && here->number == i)
         watch_errand((void *)(uintptr_t)name);
     else
-        while ((rc = sl_errand(rt, rt->workers[i], watch_errand, (void *)(uintptr_t)name)) < 0 && rc != -ECANCELED)
-            sl_thread_yield(); /* no memory for a control block: G1 must hold; blocks come back as fibers end */
+        rc = sl_errand(rt, rt->workers[i], watch_errand, (void *)(uintptr_t)name);
     sl_record_ender_end();
-    return rc;
+    if (rc < 0) { /* G1: nobody watches it */
+        sl_lock_acquire(&g->lock);
+        sl_store_relaxed(&s->quiet, false); /* under the lock */
+        sl_lock_release(&g->lock);
+    }
+    return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
 void sl_group_runtime_gone(struct sley_runtime *rt)
@@ -246,6 +250,7 @@ static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_by
 {
     struct sl_worker *w = sl_worker_here();
     unsigned first = w != NULL ? w->number % g->count : 0;
+    int result = -EAGAIN;
 
     for (unsigned k = 0; k < g->count; k++) {
         unsigned i = (first + k) % g->count;
@@ -260,10 +265,12 @@ static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_by
         while (n == -EINTR);
         if (n >= 0)
             sl_add_relaxed(&s->accepted, 1); /* counter */
-        if (n != -EAGAIN || (!quiet && (n = watch(g, i)) < 0))
+        if (n != -EAGAIN)
             return n;
+        if (!quiet && (n = watch(g, i)) < 0)
+            result = n; /* another one may have a connection */
     }
-    return -EAGAIN;
+    return result;
 }
 
 /* 0: look again; -errno. */
