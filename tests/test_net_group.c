@@ -494,6 +494,30 @@ static void stopping_the_runtime_ends_an_accept(void **state)
     assert_int_equal(result_of_stopped(1, accept_in_runtime, NULL), -ECANCELED);
 }
 
+/* A thread attached to a runtime may listen before that runs, and after it has stopped. */
+static void a_runtime_that_does_not_run_watches_nothing(void **state)
+{
+    for (int has_run = 0; has_run < 2; has_run++) {
+        sley_runtime *rt;
+        int listener;
+
+        assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+        if (has_run) {
+            assert_int_equal(sley_runtime_start(rt), 0);
+            assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+        }
+        assert_int_equal(sley_runtime_attach(rt), 0);
+        listener = sley_net_listen("127.0.0.1:0", &(sley_listen_options){ .per_worker = 1 });
+        sley_runtime_detach();
+        assert_true(listener >= 0);
+        for (unsigned i = 0; has_run && i < rt->worker_count + 1; i++)
+            assert_int_equal(sley_accept(listener, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+        sley_runtime_destroy(rt);
+        assert_int_equal(sley_accept(listener, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+        assert_int_equal(sley_close(listener), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +539,7 @@ int main(void)
         PLAYED(closing_races_with_accepting_and_connecting),
         cmocka_unit_test(the_end_of_its_runtime_ends_it),
         cmocka_unit_test(stopping_the_runtime_ends_an_accept),
+        cmocka_unit_test(a_runtime_that_does_not_run_watches_nothing),
     };
 
     return cmocka_run_group_tests_name("net_group", tests, make_temp_dir, remove_temp_dir);
