@@ -25,6 +25,20 @@ int __wrap_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *
     return errands_fail != 0 ? errands_fail : __real_sl_errand(rt, where, fn, arg);
 }
 
+static _Atomic(int) threads_left = INT_MAX; /* so many may still be started */
+static struct actor *late_failure;          /* the thread that may not is refused only once this one waits */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+    if (--threads_left >= 0)
+        return __real_pthread_create(thread, attr, fn, arg);
+    call_waits(late_failure);
+    return EAGAIN;
+}
+
 static struct sockaddr_in local_address(int fd)
 {
     struct sockaddr_in a = { 0 };
@@ -518,6 +532,23 @@ static void a_runtime_that_does_not_run_watches_nothing(void **state)
     }
 }
 
+static void a_worker_that_could_not_be_started_is_not_asked_to_watch(void **state)
+{
+    static struct actor a = { .fn = accept_in_runtime };
+    sley_runtime *rt;
+
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+    late_failure = &a;
+    threads_left = (int)rt->worker_count - 1;
+    assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
+    if (threads_left > 0) {
+        assert_int_equal(sley_runtime_start(rt), -EAGAIN); /* and has stopped */
+        assert_int_equal(a.result, -ECANCELED);
+    }
+    threads_left = INT_MAX;
+    sley_runtime_destroy(rt);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -540,6 +571,7 @@ int main(void)
         cmocka_unit_test(the_end_of_its_runtime_ends_it),
         cmocka_unit_test(stopping_the_runtime_ends_an_accept),
         cmocka_unit_test(a_runtime_that_does_not_run_watches_nothing),
+        cmocka_unit_test(a_worker_that_could_not_be_started_is_not_asked_to_watch),
     };
 
     return cmocka_run_group_tests_name("net_group", tests, make_temp_dir, remove_temp_dir);

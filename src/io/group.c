@@ -168,7 +168,7 @@ void sl_group_poll_done(unsigned number, int fd)
     sl_woken_ready(&woken);
 }
 
-/* On the worker that is to watch. arg: generation 32, descriptor 32. */
+/* On the worker that is to watch, or on any while that has not begun. arg: generation 32, descriptor 32. */
 static int watch_errand(void *arg)
 {
     uint64_t name = (uint64_t)(uintptr_t)arg;
@@ -183,6 +183,7 @@ static int watch(struct sl_group *g, unsigned i)
     struct sl_worker *here = sl_worker_here();
     struct sl_group_socket *s = &g->sockets[i];
     uint64_t name = (uint64_t)s->generation << 32 | (uint32_t)s->fd;
+    struct sl_worker *there;
     struct sley_runtime *rt;
     int rc = 0;
 
@@ -195,10 +196,11 @@ static int watch(struct sl_group *g, unsigned i)
     sl_lock_release(&g->lock);
     if (rt == NULL)
         return -ECANCELED;
-    if (here != NULL && here->rt == rt && here->number == i)
+    there = i < sl_load_relaxed(&rt->threads) ? rt->workers[i] : NULL; /* hint: it only grows; perhaps that thread cannot be had */
+    if (here != NULL && here == rt->workers[i])
         watch_errand((void *)(uintptr_t)name);
     else
-        rc = sl_errand(rt, rt->workers[i], watch_errand, (void *)(uintptr_t)name);
+        rc = sl_errand(rt, there, watch_errand, (void *)(uintptr_t)name);
     sl_record_ender_end();
     if (rc < 0) { /* G1: nobody watches it */
         sl_lock_acquire(&g->lock);
