@@ -487,8 +487,15 @@ static void the_end_of_its_runtime_ends_it(void **state)
     assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
     assert_int_equal(actor_result(&a), -ECANCELED);
     assert_int_equal(sley_accept(c.fd, NULL, NULL, sley_after(SLEY_S)), -ECANCELED);
+    assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_NOW), -ECANCELED);
     sley_runtime_destroy(rt);
     assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+    assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_NOW), -ECANCELED);
+    client = connect_to(c.fd);
+    c.flags = sley_accept(c.fd, NULL, NULL, SLEY_FOREVER);
+    assert_true(c.flags >= 0);
+    assert_int_equal(sley_close(c.flags), 0);
+    assert_int_equal(sley_close(client), 0);
     assert_int_equal(sley_close(c.fd), 0);
     assert_int_equal(count_descriptors(), before);
     assert_null(scene.unmet);

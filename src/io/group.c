@@ -222,6 +222,8 @@ void sl_group_runtime_gone(struct sley_runtime *rt)
         sl_lock_acquire(&g->lock);
         if (g->rt == rt) {
             g->rt = NULL;
+            for (unsigned k = 0; k < g->count; k++)
+                sl_store_relaxed(&g->sockets[k].quiet, false); /* under the lock; who finds nothing now is told by watch() */
             while ((n = g->waiters.head) != NULL) {
                 sl_claim(n, SL_ARM_EVENT, &woken);
                 sl_wait_list_remove(&g->waiters, n);
@@ -293,8 +295,8 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
     sl_lock_acquire(&g->lock);
     for (unsigned i = 0; i < g->count && quiet; i++)
         quiet = sl_load_relaxed(&g->sockets[i].quiet); /* under the lock */
-    if (!quiet || g->rt == NULL || sl_cancelled(f)) {
-        rc = g->rt == NULL ? -ECANCELED : quiet ? -ECANCELED : 0;
+    if (!quiet || sl_cancelled(f)) {
+        rc = quiet ? -ECANCELED : 0;
         sl_wait_end(f);
         sl_lock_release(&g->lock);
         return rc;

@@ -32,7 +32,7 @@ struct sl_group *sl_group_of(const struct sl_record *r); /* of a descriptor that
 void sl_group_close(struct sl_record *r);
 
 /* One look, or one wait, for a connection on any of the group's sockets: as accept4, a descriptor or -errno; -EAGAIN: look again. A plain
- * thread waits here too. -ECANCELED also: the group's runtime has ended. */
+ * thread waits here too. -ECANCELED also: the group's runtime has ended, and there is none. */
 int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline);
 
 /* The caller takes no connection now, or no other: if there may be one, and another call waits, that one looks. */
