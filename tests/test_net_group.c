@@ -328,6 +328,24 @@ SCENARIO(without_memory_to_watch_a_socket_it_looks_again)
     }
 }
 
+/* Else it would arm one that fails like it, and so on. */
+SCENARIO(a_poll_that_fails_is_an_error_of_who_waits)
+{
+    int listener = listen_in_group(), client, server;
+    struct io_call c = { .call = call_accept, .fd = listener };
+    struct sl_group *g = group_of(listener);
+
+    if (g != NULL) { /* else nobody polls */
+        io_call_start(&c);
+        sl_group_poll_done(sl_record_find(listener)->group, g->sockets[g->count - 1].fd, -ENOSPC);
+        EXPECT(io_call_result(&c) == -ENOSPC);
+    }
+    io_call_start(&c);
+    client = connect_to(listener);
+    server = io_call_result(&c);
+    EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+}
+
 /* --- no connection is lost ------------------------------------------------------------------------------------------------------ */
 
 static struct {
@@ -572,6 +590,7 @@ int main(void)
         PLAYED(its_readiness_cannot_be_waited_for),
         PLAYED(out_of_descriptors_it_waits_for_one),
         PLAYED(without_memory_to_watch_a_socket_it_looks_again),
+        PLAYED(a_poll_that_fails_is_an_error_of_who_waits),
         PLAYED(an_accept_that_ends_early_leaves_the_connection_to_another),
         PLAYED(patient_callers_get_all_that_hasty_ones_leave),
         PLAYED(closing_races_with_accepting_and_connecting),

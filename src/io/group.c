@@ -6,8 +6,8 @@
  *   G1  A socket that is not quiet may have a connection: who wants one tries it. Who finds nothing says so (quiet), and after that sees
  *       to it that a poll is armed. A poll reports what is there already, so nothing that came in between is missed. If one was armed,
  *       its end is told after that look, under the record's lock, and therefore after `quiet` was set: it will be unset again.
- *   G2  The end of a poll makes its socket not quiet and claims one of those who wait. Who waits has seen, under the lock, that all
- *       sockets are quiet.
+ *   G2  The end of a poll makes its socket not quiet and claims one of those who wait, who is told if the poll has failed. Who waits has
+ *       seen, under the lock, that all sockets are quiet.
  *   G3  Whoever leaves, with a connection, cancelled or late, claims the next if a socket is not quiet (sl_group_leave). So among those
  *       who wait there is always one on its way to a socket that is not quiet.
  *   G4  A poll is armed on its worker by a fiber of the library's own (an errand), or by the caller if it is there. The errand knows
@@ -137,8 +137,8 @@ void sl_group_close(struct sl_record *r)
 
 /* ---- watching ---- */
 
-/* Under the lock: somebody shall look, if there may be something to see. */
-static void claim_next(struct sl_group *g, struct sl_woken *woken)
+/* Under the lock: somebody shall look, if there may be something to see; result < 0: he is told of that error instead. */
+static void claim_next(struct sl_group *g, int result, struct sl_woken *woken)
 {
     bool quiet = true;
     struct sl_wait_node *n;
@@ -148,13 +148,15 @@ static void claim_next(struct sl_group *g, struct sl_woken *woken)
     while (!quiet && (n = g->waiters.head) != NULL) {
         bool won = sl_claim(n, SL_ARM_EVENT, woken);
 
+        if (won && result < 0)
+            n->result = result;
         sl_wait_list_remove(&g->waiters, n);
         if (won)
             return;
     }
 }
 
-void sl_group_poll_done(unsigned number, int fd)
+void sl_group_poll_done(unsigned number, int fd, int result)
 {
     struct sl_group *g = sl_load_acquire(&table.at[number - 1]); /* [group.1] */
     struct sl_woken woken = { NULL, NULL };
@@ -163,7 +165,7 @@ void sl_group_poll_done(unsigned number, int fd)
     for (unsigned i = 0; i < g->count; i++)
         if (g->sockets[i].fd == fd)
             sl_store_relaxed(&g->sockets[i].quiet, false); /* under the lock */
-    claim_next(g, &woken);
+    claim_next(g, result != -ECANCELED ? result : 0, &woken);
     sl_lock_release(&g->lock);
     sl_woken_ready(&woken);
 }
@@ -281,7 +283,7 @@ static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_by
 static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;
-    struct sl_wait_node node;
+    struct sl_wait_node node = { .result = 0 };
     bool quiet = true;
     unsigned why;
     int rc = sl_wait_begin(f, deadline, SL_WAIT_FD, c->record);
@@ -306,7 +308,7 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
     why = sl_park(&g->lock);
     sl_streak_end(f);
     if (why == SL_ARM_EVENT)
-        return 0;
+        return node.result;
     sl_lock_acquire(&g->lock);
     if (sl_node_linked(&node))
         sl_wait_list_remove(&g->waiters, &node);
@@ -333,7 +335,7 @@ void sl_group_leave(struct sl_record *r)
     struct sl_woken woken = { NULL, NULL };
 
     sl_lock_acquire(&g->lock);
-    claim_next(g, &woken);
+    claim_next(g, 0, &woken);
     sl_lock_release(&g->lock);
     sl_woken_ready(&woken);
 }

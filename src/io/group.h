@@ -38,8 +38,8 @@ int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_by
 /* The caller takes no connection now, or no other: if there may be one, and another call waits, that one looks. */
 void sl_group_leave(struct sl_record *r);
 
-/* The poll of the socket fd of group `number` has ended. */
-void sl_group_poll_done(unsigned number, int fd);
+/* The poll of the socket fd of group `number` has ended: the events, or -errno. */
+void sl_group_poll_done(unsigned number, int fd, int result);
 
 void sl_group_runtime_gone(struct sley_runtime *rt);
 void sl_group_reset(void); /* after fork */
