@@ -226,6 +226,30 @@ SCENARIO(connections_are_spread_over_the_workers_sockets)
     EXPECT(sley_close(listener) == 0);
 }
 
+SCENARIO(a_caller_that_always_finds_something_takes_from_every_socket)
+{
+    enum { CLIENTS = 300 };
+    static int clients[CLIENTS];
+    int listener = listen_in_group();
+    struct sockaddr_in a = local_address(listener);
+    struct sl_group *g = group_of(listener);
+
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        EXPECT(connect(clients[i], (struct sockaddr *)&a, sizeof a) == 0);
+    }
+    for (int i = 0; i < CLIENTS / 2; i++) {
+        int server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+
+        EXPECT(server >= 0 && sley_close(server) == 0);
+    }
+    for (unsigned i = 0; g != NULL && i < g->count; i++)
+        EXPECT(sl_load_relaxed(&g->sockets[i].accepted) > 0);
+    for (int i = 0; i < CLIENTS; i++)
+        EXPECT(sley_close(clients[i]) == 0);
+    EXPECT(sley_close(listener) == 0);
+}
+
 /* One poll tells of several connections: who takes the first wakes the next caller (G3). */
 SCENARIO(connections_that_come_at_once_go_to_as_many_callers)
 {
@@ -585,6 +609,7 @@ int main(void)
         PLAYED(accept_waits_for_a_connection),
         PLAYED(whatever_socket_it_comes_to_one_caller_gets_it),
         PLAYED(connections_are_spread_over_the_workers_sockets),
+        PLAYED(a_caller_that_always_finds_something_takes_from_every_socket),
         PLAYED(connections_that_come_at_once_go_to_as_many_callers),
         PLAYED(close_ends_every_accept),
         PLAYED(its_readiness_cannot_be_waited_for),

@@ -30,6 +30,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define IN_TURN 16 /* so many calls, the last ones of a streak */
+
 static struct {
     struct sl_lock            lock;  /* of the table; nothing is locked under it */
     _Atomic(struct sl_group *) at[SL_GROUPS_MAX]; /* never freed */
@@ -250,12 +252,20 @@ void sl_group_reset(void)
 
 /* ---- accepting ---- */
 
-/* Try the sockets that are not quiet, this worker's own first; all of them, if nobody will wait for the end of a poll that may be on its
- * way (SLEY_NOW). A connection, an error; -EAGAIN: all are quiet. */
-static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+/* The socket to try first: this worker's own; near the end of a streak each in turn, or a caller that always finds something there would
+ * let the others starve. */
+static unsigned first_to_try(struct sl_group *g, const struct sl_fiber *f)
 {
     struct sl_worker *w = sl_worker_here();
-    unsigned first = w != NULL ? w->number % g->count : 0;
+
+    return (w != NULL && f->streak < SL_DIRECT_STREAK - IN_TURN ? w->number : sl_add_relaxed(&g->turn, 1)) % g->count; /* counter */
+}
+
+/* Try the sockets that are not quiet; all of them, if nobody will wait for the end of a poll that may be on its way (SLEY_NOW). A
+ * connection, an error; -EAGAIN: all are quiet. */
+static int try_all(struct sl_call *c, struct sl_group *g, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+{
+    unsigned first = first_to_try(g, c->fiber);
     int result = -EAGAIN;
 
     for (unsigned k = 0; k < g->count; k++) {
@@ -319,7 +329,7 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
 int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
 {
     struct sl_group *g = sl_group_of(c->record);
-    int n = try_all(g, addr, addr_bytes, deadline);
+    int n = try_all(c, g, addr, addr_bytes, deadline);
 
     if (n != -EAGAIN)
         return n >= 0 ? sl_call_direct(c, n) : n;

@@ -19,6 +19,7 @@ struct sl_group {
     struct sley_runtime    *rt;      /* whose workers watch the sockets; NULL: it has ended */
     struct sl_wait_list     waiters; /* calls of sley_accept, in the order in which they came */
     unsigned                count;   /* of sockets; 0: the group is free */
+    _Atomic(unsigned)       turn;    /* counter: whose turn it is to be tried first */
     struct sl_group_socket *sockets;
 };
 
