@@ -296,6 +296,34 @@ SCENARIO(close_ends_every_accept)
     EXPECT(sley_close(listener) == 0 && sley_close(client) == 0 && count_descriptors() == before);
 }
 
+/* close(2) behind the library's back while sley_close waits: the number is another listener's, which is not to be closed. */
+SCENARIO(a_close_that_finds_another_listener_leaves_it_alone)
+{
+    int first = listen_in_group(), again, client, server, count, *others;
+    struct sl_group *g = group_of(first);
+    struct io_call c = { .call = call_close, .fd = first };
+    struct sl_call in;
+
+    count = g != NULL ? (int)g->count - 1 : 0;
+    others = malloc(((size_t)count + 1) * sizeof *others);
+    for (int i = 0; i < count; i++)
+        others[i] = g->sockets[i + 1].fd;
+    EXPECT(sl_call_begin(&in, first, SLEY_FOREVER) == 0);
+    io_call_start(&c);
+    EXPECT(close(first) == 0);
+    again = listen_in_group();
+    EXPECT(again == first && io_call_result(&c) == -EBADF && (group_of(again) != NULL) == (g != NULL));
+    sl_call_end(&in);
+    client = connect_to(again);
+    server = sley_accept(again, NULL, NULL, SLEY_FOREVER);
+    EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(again) == 0);
+    for (int i = 0; i < count; i++) { /* nobody else knows them */
+        sl_record_find(others[i])->group = 0;
+        EXPECT(sley_close(others[i]) == 0);
+    }
+    free(others);
+}
+
 SCENARIO(its_readiness_cannot_be_waited_for)
 {
     int listener = listen_in_group(), expected = group_of(listener) != NULL ? -EOPNOTSUPP : -ETIMEDOUT;
@@ -612,6 +640,7 @@ int main(void)
         PLAYED(a_caller_that_always_finds_something_takes_from_every_socket),
         PLAYED(connections_that_come_at_once_go_to_as_many_callers),
         PLAYED(close_ends_every_accept),
+        PLAYED(a_close_that_finds_another_listener_leaves_it_alone),
         PLAYED(its_readiness_cannot_be_waited_for),
         PLAYED(out_of_descriptors_it_waits_for_one),
         PLAYED(without_memory_to_watch_a_socket_it_looks_again),
