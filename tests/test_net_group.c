@@ -324,6 +324,36 @@ SCENARIO(a_close_that_finds_another_listener_leaves_it_alone)
     free(others);
 }
 
+SCENARIO(a_forked_child_has_one_of_its_sockets)
+{
+    int listener = listen_in_group(), status = -1;
+    struct sl_group *g = group_of(listener);
+    unsigned count = g != NULL ? g->count : 0;
+    pid_t pid = -1;
+
+    if (g != NULL) {
+        int *fds = malloc(count * sizeof *fds);
+
+        for (unsigned i = 0; i < count; i++)
+            fds[i] = g->sockets[i].fd;
+        pid = fork();
+        if (pid == 0) {
+            for (unsigned i = 0; i < count; i++)
+                if ((fcntl(fds[i], F_GETFD) >= 0) != (i == 0))
+                    _exit(1);
+            _exit(sl_record_find(listener)->group == 0 ? 0 : 2);
+        }
+        free(fds);
+        EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    for (int i = 0; i < 20; i++) { /* the parent's are what they were */
+        int client = connect_to(listener), server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0);
+    }
+    EXPECT(sley_close(listener) == 0);
+}
+
 SCENARIO(its_readiness_cannot_be_waited_for)
 {
     int listener = listen_in_group(), expected = group_of(listener) != NULL ? -EOPNOTSUPP : -ETIMEDOUT;
@@ -641,6 +671,7 @@ int main(void)
         PLAYED(connections_that_come_at_once_go_to_as_many_callers),
         PLAYED(close_ends_every_accept),
         PLAYED(a_close_that_finds_another_listener_leaves_it_alone),
+        PLAYED(a_forked_child_has_one_of_its_sockets),
         PLAYED(its_readiness_cannot_be_waited_for),
         PLAYED(out_of_descriptors_it_waits_for_one),
         PLAYED(without_memory_to_watch_a_socket_it_looks_again),

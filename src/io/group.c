@@ -238,14 +238,28 @@ void sl_group_runtime_gone(struct sley_runtime *rt)
     }
 }
 
+/* The child has their numbers from nobody: left open they would take connections that nobody accepts, also when the parent has gone. The
+ * parent may have been caught making or closing a group: then not all of its descriptors say that they are the group's. */
+static void forget_sockets(const struct sl_group *g, unsigned number)
+{
+    for (unsigned i = 1; g->sockets != NULL && i < g->count; i++) {
+        const struct sl_record *r = sl_record_find(g->sockets[i].fd);
+
+        if (r != NULL && sl_load_relaxed(&r->group) == number) /* one thread */
+            sl_sys_close(g->sockets[i].fd);
+    }
+}
+
 void sl_group_reset(void)
 {
     table.lock = (struct sl_lock){ 0 };
     for (int i = 0; i < SL_GROUPS_MAX; i++) {
         struct sl_group *g = sl_load_relaxed(&table.at[i]); /* one thread */
 
-        if (g != NULL)
-            memset(g, 0, sizeof *g); /* its descriptors are the child's, who has their numbers from nobody */
+        if (g != NULL) {
+            forget_sockets(g, (unsigned)i + 1);
+            memset(g, 0, sizeof *g);
+        }
         table.used[i] = false;
     }
 }

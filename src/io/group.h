@@ -43,6 +43,6 @@ void sl_group_leave(struct sl_record *r);
 void sl_group_poll_done(unsigned number, int fd, int result);
 
 void sl_group_runtime_gone(struct sley_runtime *rt);
-void sl_group_reset(void); /* after fork */
+void sl_group_reset(void); /* after fork, before the records are reset: of each listener the child has the first socket, like any other */
 
 #endif
