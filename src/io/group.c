@@ -322,15 +322,13 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
     for (unsigned i = 0; i < g->count && quiet; i++)
         quiet = sl_load_relaxed(&g->sockets[i].quiet); /* under the lock */
     if (!quiet || sl_cancelled(f)) {
-        rc = quiet ? -ECANCELED : 0;
         sl_wait_end(f);
         sl_lock_release(&g->lock);
-        return rc;
+        return quiet ? -ECANCELED : sl_call_direct(c, 0); /* a look counts, or a loop of them would let nobody else run */
     }
     sl_node_init(&node, f);
     sl_wait_list_push(&g->waiters, &node);
     why = sl_park(&g->lock);
-    sl_streak_end(f);
     if (why == SL_ARM_EVENT)
         return node.result;
     sl_lock_acquire(&g->lock);
@@ -346,7 +344,7 @@ int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_by
     int n = try_all(c, g, addr, addr_bytes, deadline);
 
     if (n != -EAGAIN)
-        return n >= 0 ? sl_call_direct(c, n) : n;
+        return sl_call_direct(c, n);
     if (deadline == SLEY_NOW)
         return -ETIMEDOUT;
     n = wait_for_one(c, g, deadline);
