@@ -15,6 +15,30 @@ void *__wrap_calloc(size_t n, size_t bytes)
     return calloc_fails > 0 && --calloc_fails == 0 ? NULL : __real_calloc(n, bytes);
 }
 
+static _Atomic(int) errands_fail; /* -errno; 0: they do not */
+
+int __real_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
+int __wrap_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg);
+
+int __wrap_sl_errand(struct sley_runtime *rt, struct sl_worker *where, sley_fn *fn, void *arg)
+{
+    return errands_fail != 0 ? errands_fail : __real_sl_errand(rt, where, fn, arg);
+}
+
+static _Atomic(int) threads_left = INT_MAX; /* so many may still be started */
+static struct actor *late_failure;          /* the thread that may not is refused only once this one waits */
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg);
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*fn)(void *), void *arg)
+{
+    if (--threads_left >= 0)
+        return __real_pthread_create(thread, attr, fn, arg);
+    call_waits(late_failure);
+    return EAGAIN;
+}
+
 static struct sockaddr_in local_address(int fd)
 {
     struct sockaddr_in a = { 0 };
@@ -202,6 +226,30 @@ SCENARIO(connections_are_spread_over_the_workers_sockets)
     EXPECT(sley_close(listener) == 0);
 }
 
+SCENARIO(a_caller_that_always_finds_something_takes_from_every_socket)
+{
+    enum { CLIENTS = 300 };
+    static int clients[CLIENTS];
+    int listener = listen_in_group();
+    struct sockaddr_in a = local_address(listener);
+    struct sl_group *g = group_of(listener);
+
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        EXPECT(connect(clients[i], (struct sockaddr *)&a, sizeof a) == 0);
+    }
+    for (int i = 0; i < CLIENTS / 2; i++) {
+        int server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+
+        EXPECT(server >= 0 && sley_close(server) == 0);
+    }
+    for (unsigned i = 0; g != NULL && i < g->count; i++)
+        EXPECT(sl_load_relaxed(&g->sockets[i].accepted) > 0);
+    for (int i = 0; i < CLIENTS; i++)
+        EXPECT(sley_close(clients[i]) == 0);
+    EXPECT(sley_close(listener) == 0);
+}
+
 /* One poll tells of several connections: who takes the first wakes the next caller (G3). */
 SCENARIO(connections_that_come_at_once_go_to_as_many_callers)
 {
@@ -248,6 +296,64 @@ SCENARIO(close_ends_every_accept)
     EXPECT(sley_close(listener) == 0 && sley_close(client) == 0 && count_descriptors() == before);
 }
 
+/* close(2) behind the library's back while sley_close waits: the number is another listener's, which is not to be closed. */
+SCENARIO(a_close_that_finds_another_listener_leaves_it_alone)
+{
+    int first = listen_in_group(), again, client, server, count, *others;
+    struct sl_group *g = group_of(first);
+    struct io_call c = { .call = call_close, .fd = first };
+    struct sl_call in;
+
+    count = g != NULL ? (int)g->count - 1 : 0;
+    others = malloc(((size_t)count + 1) * sizeof *others);
+    for (int i = 0; i < count; i++)
+        others[i] = g->sockets[i + 1].fd;
+    EXPECT(sl_call_begin(&in, first, SLEY_FOREVER) == 0);
+    io_call_start(&c);
+    EXPECT(close(first) == 0);
+    again = listen_in_group();
+    EXPECT(again == first && io_call_result(&c) == -EBADF && (group_of(again) != NULL) == (g != NULL));
+    sl_call_end(&in);
+    client = connect_to(again);
+    server = sley_accept(again, NULL, NULL, SLEY_FOREVER);
+    EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(again) == 0);
+    for (int i = 0; i < count; i++) { /* nobody else knows them */
+        sl_record_find(others[i])->group = 0;
+        EXPECT(sley_close(others[i]) == 0);
+    }
+    free(others);
+}
+
+SCENARIO(a_forked_child_has_one_of_its_sockets)
+{
+    int listener = listen_in_group(), status = -1;
+    struct sl_group *g = group_of(listener);
+    unsigned count = g != NULL ? g->count : 0;
+    pid_t pid = -1;
+
+    if (g != NULL) {
+        int *fds = malloc(count * sizeof *fds);
+
+        for (unsigned i = 0; i < count; i++)
+            fds[i] = g->sockets[i].fd;
+        pid = fork();
+        if (pid == 0) {
+            for (unsigned i = 0; i < count; i++)
+                if ((fcntl(fds[i], F_GETFD) >= 0) != (i == 0))
+                    _exit(1);
+            _exit(sl_record_find(listener)->group == 0 ? 0 : 2);
+        }
+        free(fds);
+        EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+    }
+    for (int i = 0; i < 20; i++) { /* the parent's are what they were */
+        int client = connect_to(listener), server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0);
+    }
+    EXPECT(sley_close(listener) == 0);
+}
+
 SCENARIO(its_readiness_cannot_be_waited_for)
 {
     int listener = listen_in_group(), expected = group_of(listener) != NULL ? -EOPNOTSUPP : -ETIMEDOUT;
@@ -281,6 +387,45 @@ SCENARIO(out_of_descriptors_it_waits_for_one)
     server = io_call_result(&c);
     EXPECT(setrlimit(RLIMIT_NOFILE, &before) == 0);
     EXPECT(server == held && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+}
+
+SCENARIO(without_memory_to_watch_a_socket_it_looks_again)
+{
+    const int errors[] = { -ENOMEM, -EAGAIN };
+
+    if (scene.cast == THREADS)
+        return; /* one socket, which nobody watches */
+    for (int i = 0; i < 2; i++) {
+        int listener = listen_in_group(), client, server;
+        struct io_call c = { .call = call_accept, .fd = listener };
+
+        errands_fail = errors[i];
+        EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
+        EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
+        io_call_start(&c);
+        client = connect_to(listener);
+        server = io_call_result(&c);
+        errands_fail = 0;
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+    }
+}
+
+/* Else it would arm one that fails like it, and so on. */
+SCENARIO(a_poll_that_fails_is_an_error_of_who_waits)
+{
+    int listener = listen_in_group(), client, server;
+    struct io_call c = { .call = call_accept, .fd = listener };
+    struct sl_group *g = group_of(listener);
+
+    if (g != NULL) { /* else nobody polls */
+        io_call_start(&c);
+        sl_group_poll_done(sl_record_find(listener)->group, g->sockets[g->count - 1].fd, -ENOSPC);
+        EXPECT(io_call_result(&c) == -ENOSPC);
+    }
+    io_call_start(&c);
+    client = connect_to(listener);
+    server = io_call_result(&c);
+    EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
 }
 
 /* --- no connection is lost ------------------------------------------------------------------------------------------------------ */
@@ -442,8 +587,15 @@ static void the_end_of_its_runtime_ends_it(void **state)
     assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
     assert_int_equal(actor_result(&a), -ECANCELED);
     assert_int_equal(sley_accept(c.fd, NULL, NULL, sley_after(SLEY_S)), -ECANCELED);
+    assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_NOW), -ECANCELED);
     sley_runtime_destroy(rt);
     assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+    assert_int_equal(sley_accept(c.fd, NULL, NULL, SLEY_NOW), -ECANCELED);
+    client = connect_to(c.fd);
+    c.flags = sley_accept(c.fd, NULL, NULL, SLEY_FOREVER);
+    assert_true(c.flags >= 0);
+    assert_int_equal(sley_close(c.flags), 0);
+    assert_int_equal(sley_close(client), 0);
     assert_int_equal(sley_close(c.fd), 0);
     assert_int_equal(count_descriptors(), before);
     assert_null(scene.unmet);
@@ -463,6 +615,47 @@ static void stopping_the_runtime_ends_an_accept(void **state)
     assert_int_equal(result_of_stopped(1, accept_in_runtime, NULL), -ECANCELED);
 }
 
+/* A thread attached to a runtime may listen before that runs, and after it has stopped. */
+static void a_runtime_that_does_not_run_watches_nothing(void **state)
+{
+    for (int has_run = 0; has_run < 2; has_run++) {
+        sley_runtime *rt;
+        int listener;
+
+        assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+        if (has_run) {
+            assert_int_equal(sley_runtime_start(rt), 0);
+            assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+        }
+        assert_int_equal(sley_runtime_attach(rt), 0);
+        listener = sley_net_listen("127.0.0.1:0", &(sley_listen_options){ .per_worker = 1 });
+        sley_runtime_detach();
+        assert_true(listener >= 0);
+        for (unsigned i = 0; has_run && i < rt->worker_count + 1; i++)
+            assert_int_equal(sley_accept(listener, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+        sley_runtime_destroy(rt);
+        assert_int_equal(sley_accept(listener, NULL, NULL, SLEY_FOREVER), -ECANCELED);
+        assert_int_equal(sley_close(listener), 0);
+    }
+}
+
+static void a_worker_that_could_not_be_started_is_not_asked_to_watch(void **state)
+{
+    static struct actor a = { .fn = accept_in_runtime };
+    sley_runtime *rt;
+
+    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+    late_failure = &a;
+    threads_left = (int)rt->worker_count - 1;
+    assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
+    if (threads_left > 0) {
+        assert_int_equal(sley_runtime_start(rt), -EAGAIN); /* and has stopped */
+        assert_int_equal(a.result, -ECANCELED);
+    }
+    threads_left = INT_MAX;
+    sley_runtime_destroy(rt);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,15 +667,22 @@ int main(void)
         PLAYED(accept_waits_for_a_connection),
         PLAYED(whatever_socket_it_comes_to_one_caller_gets_it),
         PLAYED(connections_are_spread_over_the_workers_sockets),
+        PLAYED(a_caller_that_always_finds_something_takes_from_every_socket),
         PLAYED(connections_that_come_at_once_go_to_as_many_callers),
         PLAYED(close_ends_every_accept),
+        PLAYED(a_close_that_finds_another_listener_leaves_it_alone),
+        PLAYED(a_forked_child_has_one_of_its_sockets),
         PLAYED(its_readiness_cannot_be_waited_for),
         PLAYED(out_of_descriptors_it_waits_for_one),
+        PLAYED(without_memory_to_watch_a_socket_it_looks_again),
+        PLAYED(a_poll_that_fails_is_an_error_of_who_waits),
         PLAYED(an_accept_that_ends_early_leaves_the_connection_to_another),
         PLAYED(patient_callers_get_all_that_hasty_ones_leave),
         PLAYED(closing_races_with_accepting_and_connecting),
         cmocka_unit_test(the_end_of_its_runtime_ends_it),
         cmocka_unit_test(stopping_the_runtime_ends_an_accept),
+        cmocka_unit_test(a_runtime_that_does_not_run_watches_nothing),
+        cmocka_unit_test(a_worker_that_could_not_be_started_is_not_asked_to_watch),
     };
 
     return cmocka_run_group_tests_name("net_group", tests, make_temp_dir, remove_temp_dir);

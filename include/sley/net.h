@@ -31,8 +31,9 @@ typedef struct sley_listen_options {
 /* per_worker spreads the connections over the workers of the caller's runtime, by the kernel's hash of addresses: sley_accept on the one
  * descriptor takes from all sockets, from its worker's own first; where none has a connection, the next to come wakes its socket's worker, and
  * the caller goes on there. One accepting fiber is enough, several share the work. sley_fd_wait and select on such a descriptor are
- * -EOPNOTSUPP. When the runtime has ended, accept is -ECANCELED. Another process of this user that asks for the same shares the address,
- * instead of -EADDRINUSE. A Unix socket, and a caller that belongs to no runtime, get one socket. */
+ * -EOPNOTSUPP. When the runtime has ended, accept takes what is there, and is -ECANCELED when nothing is. Another process of this user that
+ * asks for the same shares the address, instead of -EADDRINUSE. A Unix socket, and a caller that belongs to no runtime, get one socket; a
+ * forked child keeps the first. */
 SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
 SLEY_API SLEY_MUST_USE int sley_net_dial(const char *address, sley_time deadline);                   /* a connected descriptor; tries every address of a name */
 

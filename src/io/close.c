@@ -155,7 +155,7 @@ int sley_close(int fd)
     r->phase = SL_PHASE_CLOSING;
     if (!sl_record_is_idle(r) || r->waiters.head != NULL)
         cut_and_wait(f, r, fd, generation);
-    if (sl_load_relaxed(&r->group) != 0) { /* the closer's */
+    if (sl_load_relaxed(&r->generation) == generation && sl_load_relaxed(&r->group) != 0) { /* the closer's */
         sl_lock_release(&r->lock);
         sl_group_close(r);
         sl_lock_acquire(&r->lock);

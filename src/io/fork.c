@@ -5,8 +5,8 @@
 
 void sl_fd_reset_after_fork(void)
 {
-    sl_record_reset();
     sl_group_reset();
+    sl_record_reset();
     sl_descriptor_reset();
     sl_thread_io_reset();
     sl_signal_reset();

@@ -6,8 +6,8 @@
  *   G1  A socket that is not quiet may have a connection: who wants one tries it. Who finds nothing says so (quiet), and after that sees
  *       to it that a poll is armed. A poll reports what is there already, so nothing that came in between is missed. If one was armed,
  *       its end is told after that look, under the record's lock, and therefore after `quiet` was set: it will be unset again.
- *   G2  The end of a poll makes its socket not quiet and claims one of those who wait. Who waits has seen, under the lock, that all
- *       sockets are quiet.
+ *   G2  The end of a poll makes its socket not quiet and claims one of those who wait, who is told if the poll has failed. Who waits has
+ *       seen, under the lock, that all sockets are quiet.
  *   G3  Whoever leaves, with a connection, cancelled or late, claims the next if a socket is not quiet (sl_group_leave). So among those
  *       who wait there is always one on its way to a socket that is not quiet.
  *   G4  A poll is armed on its worker by a fiber of the library's own (an errand), or by the caller if it is there. The errand knows
@@ -29,6 +29,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+
+#define IN_TURN 16 /* so many calls, the last ones of a streak */
 
 static struct {
     struct sl_lock            lock;  /* of the table; nothing is locked under it */
@@ -137,8 +139,8 @@ void sl_group_close(struct sl_record *r)
 
 /* ---- watching ---- */
 
-/* Under the lock: somebody shall look, if there may be something to see. */
-static void claim_next(struct sl_group *g, struct sl_woken *woken)
+/* Under the lock: somebody shall look, if there may be something to see; result < 0: he is told of that error instead. */
+static void claim_next(struct sl_group *g, int result, struct sl_woken *woken)
 {
     bool quiet = true;
     struct sl_wait_node *n;
@@ -148,13 +150,15 @@ static void claim_next(struct sl_group *g, struct sl_woken *woken)
     while (!quiet && (n = g->waiters.head) != NULL) {
         bool won = sl_claim(n, SL_ARM_EVENT, woken);
 
+        if (won && result < 0)
+            n->result = result;
         sl_wait_list_remove(&g->waiters, n);
         if (won)
             return;
     }
 }
 
-void sl_group_poll_done(unsigned number, int fd)
+void sl_group_poll_done(unsigned number, int fd, int result)
 {
     struct sl_group *g = sl_load_acquire(&table.at[number - 1]); /* [group.1] */
     struct sl_woken woken = { NULL, NULL };
@@ -163,12 +167,12 @@ void sl_group_poll_done(unsigned number, int fd)
     for (unsigned i = 0; i < g->count; i++)
         if (g->sockets[i].fd == fd)
             sl_store_relaxed(&g->sockets[i].quiet, false); /* under the lock */
-    claim_next(g, &woken);
+    claim_next(g, result != -ECANCELED ? result : 0, &woken);
     sl_lock_release(&g->lock);
     sl_woken_ready(&woken);
 }
 
-/* On the worker that is to watch. arg: generation 32, descriptor 32. */
+/* On the worker that is to watch, or on any while that has not begun. arg: generation 32, descriptor 32. */
 static int watch_errand(void *arg)
 {
     uint64_t name = (uint64_t)(uintptr_t)arg;
@@ -177,12 +181,13 @@ static int watch_errand(void *arg)
     return 0;
 }
 
-/* Socket i was found with nothing in it. 0; -ECANCELED: the runtime has ended. */
+/* Socket i was found with nothing in it. 0; -ECANCELED: the runtime has ended; -ENOMEM: it cannot be watched now. */
 static int watch(struct sl_group *g, unsigned i)
 {
     struct sl_worker *here = sl_worker_here();
     struct sl_group_socket *s = &g->sockets[i];
     uint64_t name = (uint64_t)s->generation << 32 | (uint32_t)s->fd;
+    struct sl_worker *there;
     struct sley_runtime *rt;
     int rc = 0;
 
@@ -195,13 +200,18 @@ static int watch(struct sl_group *g, unsigned i)
     sl_lock_release(&g->lock);
     if (rt == NULL)
         return -ECANCELED;
-    if (here != NULL && here->rt == rt && here->number == i)
+    there = i < sl_load_relaxed(&rt->threads) ? rt->workers[i] : NULL; /* hint: it only grows; perhaps that thread cannot be had */
+    if (here != NULL && here == rt->workers[i])
         watch_errand((void *)(uintptr_t)name);
     else
-        while ((rc = sl_errand(rt, rt->workers[i], watch_errand, (void *)(uintptr_t)name)) < 0 && rc != -ECANCELED)
-            sl_thread_yield(); /* no memory for a control block: G1 must hold; blocks come back as fibers end */
+        rc = sl_errand(rt, there, watch_errand, (void *)(uintptr_t)name);
     sl_record_ender_end();
-    return rc;
+    if (rc < 0) { /* G1: nobody watches it */
+        sl_lock_acquire(&g->lock);
+        sl_store_relaxed(&s->quiet, false); /* under the lock */
+        sl_lock_release(&g->lock);
+    }
+    return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
 void sl_group_runtime_gone(struct sley_runtime *rt)
@@ -216,6 +226,8 @@ void sl_group_runtime_gone(struct sley_runtime *rt)
         sl_lock_acquire(&g->lock);
         if (g->rt == rt) {
             g->rt = NULL;
+            for (unsigned k = 0; k < g->count; k++)
+                sl_store_relaxed(&g->sockets[k].quiet, false); /* under the lock; who finds nothing now is told by watch() */
             while ((n = g->waiters.head) != NULL) {
                 sl_claim(n, SL_ARM_EVENT, &woken);
                 sl_wait_list_remove(&g->waiters, n);
@@ -226,26 +238,49 @@ void sl_group_runtime_gone(struct sley_runtime *rt)
     }
 }
 
+/* The child has their numbers from nobody: left open they would take connections that nobody accepts, also when the parent has gone. The
+ * parent may have been caught making or closing a group: then not all of its descriptors say that they are the group's. */
+static void forget_sockets(const struct sl_group *g, unsigned number)
+{
+    for (unsigned i = 1; g->sockets != NULL && i < g->count; i++) {
+        const struct sl_record *r = sl_record_find(g->sockets[i].fd);
+
+        if (r != NULL && sl_load_relaxed(&r->group) == number) /* one thread */
+            sl_sys_close(g->sockets[i].fd);
+    }
+}
+
 void sl_group_reset(void)
 {
     table.lock = (struct sl_lock){ 0 };
     for (int i = 0; i < SL_GROUPS_MAX; i++) {
         struct sl_group *g = sl_load_relaxed(&table.at[i]); /* one thread */
 
-        if (g != NULL)
-            memset(g, 0, sizeof *g); /* its descriptors are the child's, who has their numbers from nobody */
+        if (g != NULL) {
+            forget_sockets(g, (unsigned)i + 1);
+            memset(g, 0, sizeof *g);
+        }
         table.used[i] = false;
     }
 }
 
 /* ---- accepting ---- */
 
-/* Try the sockets that are not quiet, this worker's own first; all of them, if nobody will wait for the end of a poll that may be on its
- * way (SLEY_NOW). A connection, an error; -EAGAIN: all are quiet. */
-static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+/* The socket to try first: this worker's own; near the end of a streak each in turn, or a caller that always finds something there would
+ * let the others starve. */
+static unsigned first_to_try(struct sl_group *g, const struct sl_fiber *f)
 {
     struct sl_worker *w = sl_worker_here();
-    unsigned first = w != NULL ? w->number % g->count : 0;
+
+    return (w != NULL && f->streak < SL_DIRECT_STREAK - IN_TURN ? w->number : sl_add_relaxed(&g->turn, 1)) % g->count; /* counter */
+}
+
+/* Try the sockets that are not quiet; all of them, if nobody will wait for the end of a poll that may be on its way (SLEY_NOW). A
+ * connection, an error; -EAGAIN: all are quiet. */
+static int try_all(struct sl_call *c, struct sl_group *g, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+{
+    unsigned first = first_to_try(g, c->fiber);
+    int result = -EAGAIN;
 
     for (unsigned k = 0; k < g->count; k++) {
         unsigned i = (first + k) % g->count;
@@ -260,17 +295,19 @@ static int try_all(struct sl_group *g, struct sockaddr *addr, socklen_t *addr_by
         while (n == -EINTR);
         if (n >= 0)
             sl_add_relaxed(&s->accepted, 1); /* counter */
-        if (n != -EAGAIN || (!quiet && (n = watch(g, i)) < 0))
+        if (n != -EAGAIN)
             return n;
+        if (!quiet && (n = watch(g, i)) < 0)
+            result = n; /* another one may have a connection */
     }
-    return -EAGAIN;
+    return result;
 }
 
 /* 0: look again; -errno. */
 static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;
-    struct sl_wait_node node;
+    struct sl_wait_node node = { .result = 0 };
     bool quiet = true;
     unsigned why;
     int rc = sl_wait_begin(f, deadline, SL_WAIT_FD, c->record);
@@ -284,18 +321,16 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
     sl_lock_acquire(&g->lock);
     for (unsigned i = 0; i < g->count && quiet; i++)
         quiet = sl_load_relaxed(&g->sockets[i].quiet); /* under the lock */
-    if (!quiet || g->rt == NULL || sl_cancelled(f)) {
-        rc = g->rt == NULL ? -ECANCELED : quiet ? -ECANCELED : 0;
+    if (!quiet || sl_cancelled(f)) {
         sl_wait_end(f);
         sl_lock_release(&g->lock);
-        return rc;
+        return quiet ? -ECANCELED : sl_call_direct(c, 0); /* a look counts, or a loop of them would let nobody else run */
     }
     sl_node_init(&node, f);
     sl_wait_list_push(&g->waiters, &node);
     why = sl_park(&g->lock);
-    sl_streak_end(f);
     if (why == SL_ARM_EVENT)
-        return 0;
+        return node.result;
     sl_lock_acquire(&g->lock);
     if (sl_node_linked(&node))
         sl_wait_list_remove(&g->waiters, &node);
@@ -306,10 +341,10 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
 int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
 {
     struct sl_group *g = sl_group_of(c->record);
-    int n = try_all(g, addr, addr_bytes, deadline);
+    int n = try_all(c, g, addr, addr_bytes, deadline);
 
     if (n != -EAGAIN)
-        return n >= 0 ? sl_call_direct(c, n) : n;
+        return sl_call_direct(c, n);
     if (deadline == SLEY_NOW)
         return -ETIMEDOUT;
     n = wait_for_one(c, g, deadline);
@@ -322,7 +357,7 @@ void sl_group_leave(struct sl_record *r)
     struct sl_woken woken = { NULL, NULL };
 
     sl_lock_acquire(&g->lock);
-    claim_next(g, &woken);
+    claim_next(g, 0, &woken);
     sl_lock_release(&g->lock);
     sl_woken_ready(&woken);
 }

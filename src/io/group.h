@@ -19,6 +19,7 @@ struct sl_group {
     struct sley_runtime    *rt;      /* whose workers watch the sockets; NULL: it has ended */
     struct sl_wait_list     waiters; /* calls of sley_accept, in the order in which they came */
     unsigned                count;   /* of sockets; 0: the group is free */
+    _Atomic(unsigned)       turn;    /* counter: whose turn it is to be tried first */
     struct sl_group_socket *sockets;
 };
 
@@ -32,16 +33,16 @@ struct sl_group *sl_group_of(const struct sl_record *r); /* of a descriptor that
 void sl_group_close(struct sl_record *r);
 
 /* One look, or one wait, for a connection on any of the group's sockets: as accept4, a descriptor or -errno; -EAGAIN: look again. A plain
- * thread waits here too. -ECANCELED also: the group's runtime has ended. */
+ * thread waits here too. -ECANCELED also: the group's runtime has ended, and there is none. */
 int sl_group_accept(struct sl_call *c, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline);
 
 /* The caller takes no connection now, or no other: if there may be one, and another call waits, that one looks. */
 void sl_group_leave(struct sl_record *r);
 
-/* The poll of the socket fd of group `number` has ended. */
-void sl_group_poll_done(unsigned number, int fd);
+/* The poll of the socket fd of group `number` has ended: the events, or -errno. */
+void sl_group_poll_done(unsigned number, int fd, int result);
 
 void sl_group_runtime_gone(struct sley_runtime *rt);
-void sl_group_reset(void); /* after fork */
+void sl_group_reset(void); /* after fork, before the records are reset: of each listener the child has the first socket, like any other */
 
 #endif

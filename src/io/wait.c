@@ -97,7 +97,7 @@ void sl_fd_poll_done(int fd, uint32_t tag, int result)
     sl_lock_release(&r->lock);
     sl_woken_ready(&woken);
     if (group != 0)
-        sl_group_poll_done(group, fd);
+        sl_group_poll_done(group, fd, result);
 }
 
 void sl_fd_watch(int fd, uint32_t generation, unsigned events)

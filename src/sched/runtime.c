@@ -572,6 +572,7 @@ void sley_runtime_destroy(sley_runtime *rt)
     while (sley_runtime_stop(rt, SLEY_NOW) == -EBUSY) /* their stacks cannot be freed under them */
         ;
     drop_injected(rt); /* no thread could be had to run them */
+    sl_fd_runtime_gone(rt); /* a thread attached to it may have listened before it ran, or after it had stopped */
     free_runtime(rt);
 }
 
