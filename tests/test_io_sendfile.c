@@ -79,7 +79,7 @@ SCENARIO(sendfile_takes_what_is_in_the_cache_for_no_more)
         EXPECT(sley_read_all(sv[1], received, (size_t)n, SLEY_FOREVER) == n && memcmp(received, content, (size_t)n) == 0);
     }
     offset = 0;
-    send_and_check(sv[0], sv[1], fd, &offset, 0);
+    send_and_check(sv[0], sv[1], fd, &offset, 0, sizeof content);
     EXPECT(sley_close(fd) == 0 && sley_close(sv[0]) == 0 && sley_close(sv[1]) == 0);
 }
 
