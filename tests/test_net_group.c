@@ -366,6 +366,24 @@ SCENARIO(its_readiness_cannot_be_waited_for)
     EXPECT(sley_close(listener) == 0);
 }
 
+SCENARIO(a_listener_made_blocking_holds_no_worker)
+{
+    int listener = listen_in_group();
+
+    EXPECT(fcntl(listener, F_SETFL, 0) == 0);
+    EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
+    EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    for (int i = 0; i < 20; i++) {
+        int client, server;
+
+        EXPECT(fcntl(listener, F_SETFL, 0) == 0);
+        client = connect_to(listener);
+        server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0);
+    }
+    EXPECT(sley_close(listener) == 0);
+}
+
 SCENARIO(out_of_descriptors_it_waits_for_one)
 {
     struct rlimit before, tight;
@@ -737,6 +755,7 @@ int main(void)
         PLAYED(a_close_that_finds_another_listener_leaves_it_alone),
         PLAYED(a_forked_child_has_one_of_its_sockets),
         PLAYED(its_readiness_cannot_be_waited_for),
+        PLAYED(a_listener_made_blocking_holds_no_worker),
         PLAYED(out_of_descriptors_it_waits_for_one),
         PLAYED(without_memory_to_watch_a_socket_it_looks_again),
         PLAYED(a_poll_that_fails_is_an_error_of_who_waits),
