@@ -619,6 +619,46 @@ static void the_end_of_its_runtime_ends_it(void **state)
     assert_null(scene.unmet);
 }
 
+/* The number of a listener's socket may have been polled for another runtime before, and the poll's end be still to come. */
+static void a_poll_of_before_may_go_with_its_runtime(void **state)
+{
+    sley_options one = { .workers = 1 };
+    struct io_call c = { .call = call_accept, .deadline = SLEY_FOREVER };
+    _Atomic(int) listener = -1;
+    sley_runtime *rt, *other;
+    struct sl_record *r;
+    struct actor a = { .fn = io_call_main, .arg = &c };
+    int client;
+
+    scene.cast = THREADS;
+    scene.unmet = NULL;
+    assert_int_equal(sley_runtime_create(&rt, &one), 0);
+    assert_int_equal(sley_runtime_create(&other, &one), 0);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_start(other), 0);
+    assert_int_equal(sley_runtime_submit(rt, listen_in_runtime, &listener), 0);
+    while (listener < 0)
+        sched_yield();
+    c.fd = listener;
+    r = sl_record_find(listener);
+    sl_lock_acquire(&r->lock);
+    r->poll_worker = other->workers[0]; /* as sl_record_adopt leaves it */
+    sl_lock_release(&r->lock);
+    assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
+    assert_true(call_waits(&a));
+    assert_int_equal(sley_runtime_stop(other, SLEY_FOREVER), 0);
+    client = connect_to(listener);
+    c.flags = actor_result(&a);
+    assert_true(c.flags >= 0);
+    assert_int_equal(sley_close(c.flags), 0);
+    assert_int_equal(sley_close(client), 0);
+    assert_int_equal(sley_close(listener), 0);
+    sley_runtime_destroy(other);
+    assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+    sley_runtime_destroy(rt);
+    assert_null(scene.unmet);
+}
+
 /* Until it fails otherwise than by its deadline. */
 static int accept_in_every_way(void *arg)
 {
@@ -763,6 +803,7 @@ int main(void)
         PLAYED(patient_callers_get_all_that_hasty_ones_leave),
         PLAYED(closing_races_with_accepting_and_connecting),
         cmocka_unit_test(the_end_of_its_runtime_ends_it),
+        cmocka_unit_test(a_poll_of_before_may_go_with_its_runtime),
         cmocka_unit_test(its_runtime_may_end_at_any_moment),
         cmocka_unit_test(stopping_the_runtime_ends_an_accept),
         cmocka_unit_test(a_runtime_that_does_not_run_watches_nothing),
