@@ -366,6 +366,24 @@ SCENARIO(its_readiness_cannot_be_waited_for)
     EXPECT(sley_close(listener) == 0);
 }
 
+SCENARIO(a_listener_made_blocking_holds_no_worker)
+{
+    int listener = listen_in_group();
+
+    EXPECT(fcntl(listener, F_SETFL, 0) == 0);
+    EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
+    EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    for (int i = 0; i < 20; i++) {
+        int client, server;
+
+        EXPECT(fcntl(listener, F_SETFL, 0) == 0);
+        client = connect_to(listener);
+        server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+        EXPECT(server >= 0 && sley_close(server) == 0 && sley_close(client) == 0);
+    }
+    EXPECT(sley_close(listener) == 0);
+}
+
 SCENARIO(out_of_descriptors_it_waits_for_one)
 {
     struct rlimit before, tight;
@@ -601,6 +619,110 @@ static void the_end_of_its_runtime_ends_it(void **state)
     assert_null(scene.unmet);
 }
 
+/* The number of a listener's socket may have been polled for another runtime before, and the poll's end be still to come. */
+static void a_poll_of_before_may_go_with_its_runtime(void **state)
+{
+    sley_options one = { .workers = 1 };
+    struct io_call c = { .call = call_accept, .deadline = SLEY_FOREVER };
+    _Atomic(int) listener = -1;
+    sley_runtime *rt, *other;
+    struct sl_record *r;
+    struct actor a = { .fn = io_call_main, .arg = &c };
+    int client;
+
+    scene.cast = THREADS;
+    scene.unmet = NULL;
+    assert_int_equal(sley_runtime_create(&rt, &one), 0);
+    assert_int_equal(sley_runtime_create(&other, &one), 0);
+    assert_int_equal(sley_runtime_start(rt), 0);
+    assert_int_equal(sley_runtime_start(other), 0);
+    assert_int_equal(sley_runtime_submit(rt, listen_in_runtime, &listener), 0);
+    while (listener < 0)
+        sched_yield();
+    c.fd = listener;
+    r = sl_record_find(listener);
+    sl_lock_acquire(&r->lock);
+    r->poll_worker = other->workers[0]; /* as sl_record_adopt leaves it */
+    sl_lock_release(&r->lock);
+    assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
+    assert_true(call_waits(&a));
+    assert_int_equal(sley_runtime_stop(other, SLEY_FOREVER), 0);
+    client = connect_to(listener);
+    c.flags = actor_result(&a);
+    assert_true(c.flags >= 0);
+    assert_int_equal(sley_close(c.flags), 0);
+    assert_int_equal(sley_close(client), 0);
+    assert_int_equal(sley_close(listener), 0);
+    sley_runtime_destroy(other);
+    assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+    sley_runtime_destroy(rt);
+    assert_null(scene.unmet);
+}
+
+/* Until it fails otherwise than by its deadline. */
+static int accept_in_every_way(void *arg)
+{
+    uint64_t random = sl_add_relaxed(&many.seed, 1);
+
+    for (;;) {
+        uint32_t how = below(&random, 3);
+        int fd = sley_accept(many.listener, NULL, NULL, how == 0 ? SLEY_NOW : how == 1 ? sley_after(below(&random, 50000)) : SLEY_FOREVER);
+
+        if (fd >= 0)
+            EXPECT(sley_close(fd) == 0);
+        else if (fd != -ETIMEDOUT)
+            return fd;
+    }
+}
+
+static void its_runtime_may_end_at_any_moment(void **state)
+{
+    enum { ROUNDS = 15, CALLS = 4 };
+    static struct actor a[CALLS];
+    int before = count_descriptors();
+    sley_runtime *others;
+
+    scene.cast = THREADS;
+    scene.unmet = NULL;
+    many.seed = test_seed();
+    assert_int_equal(sley_runtime_create(&others, NULL), 0);
+    assert_int_equal(sley_runtime_start(others), 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t random = sl_add_relaxed(&many.seed, 1);
+        _Atomic(int) listener = -1;
+        int clients[8], n = (int)below(&random, 9);
+        sley_runtime *rt;
+
+        assert_int_equal(sley_runtime_create(&rt, NULL), 0);
+        assert_int_equal(sley_runtime_start(rt), 0);
+        assert_int_equal(sley_runtime_submit(rt, listen_in_runtime, &listener), 0);
+        while (listener < 0)
+            sched_yield();
+        many.listener = listener;
+        for (int i = 0; i < CALLS; i++) {
+            if (i % 2 == 0) {
+                actor_start(&a[i], accept_in_every_way, NULL);
+                continue;
+            }
+            a[i] = (struct actor){ .fn = accept_in_every_way };
+            assert_int_equal(sley_runtime_submit(others, actor_main, &a[i]), 0);
+        }
+        for (int i = 0; i < n; i++)
+            clients[i] = connect_to(listener);
+        assert_int_equal(sley_runtime_stop(rt, SLEY_FOREVER), 0);
+        sley_runtime_destroy(rt);
+        for (int i = 0; i < CALLS; i++)
+            assert_int_equal(actor_result(&a[i]), -ECANCELED);
+        for (int i = 0; i < n; i++)
+            assert_int_equal(sley_close(clients[i]), 0);
+        assert_int_equal(sley_close(listener), 0);
+    }
+    assert_int_equal(sley_runtime_stop(others, SLEY_FOREVER), 0);
+    sley_runtime_destroy(others);
+    assert_int_equal(count_descriptors(), before);
+    assert_null(scene.unmet);
+}
+
 static int accept_in_runtime(void *arg)
 {
     int listener = sley_net_listen("127.0.0.1:0", &(sley_listen_options){ .per_worker = 1 });
@@ -673,6 +795,7 @@ int main(void)
         PLAYED(a_close_that_finds_another_listener_leaves_it_alone),
         PLAYED(a_forked_child_has_one_of_its_sockets),
         PLAYED(its_readiness_cannot_be_waited_for),
+        PLAYED(a_listener_made_blocking_holds_no_worker),
         PLAYED(out_of_descriptors_it_waits_for_one),
         PLAYED(without_memory_to_watch_a_socket_it_looks_again),
         PLAYED(a_poll_that_fails_is_an_error_of_who_waits),
@@ -680,6 +803,8 @@ int main(void)
         PLAYED(patient_callers_get_all_that_hasty_ones_leave),
         PLAYED(closing_races_with_accepting_and_connecting),
         cmocka_unit_test(the_end_of_its_runtime_ends_it),
+        cmocka_unit_test(a_poll_of_before_may_go_with_its_runtime),
+        cmocka_unit_test(its_runtime_may_end_at_any_moment),
         cmocka_unit_test(stopping_the_runtime_ends_an_accept),
         cmocka_unit_test(a_runtime_that_does_not_run_watches_nothing),
         cmocka_unit_test(a_worker_that_could_not_be_started_is_not_asked_to_watch),

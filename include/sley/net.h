@@ -1,7 +1,8 @@
 /* sley/net.h - sockets. Rule of io.h; sley_read and sley_write work on them too.
  *
  * A connect that ends early (deadline, cancel, error) leaves the socket in an unknown state: close it; with SLEY_NOW it is -EOPNOTSUPP. A
- * plain thread that accepts makes the listener non-blocking; one that connects gets -EAGAIN from a Unix listener whose queue is full.
+ * plain thread that accepts makes the listener non-blocking, and so does who accepts from several sockets (per_worker); a plain thread
+ * that connects gets -EAGAIN from a Unix listener whose queue is full.
  * A name that is not found is -EHOSTUNREACH; -EAGAIN: no server of names has answered. -ETIMEDOUT is the deadline's alone: where the kernel
  * gives a peer up that no longer answers it is -ECONNRESET, and of a connect -EHOSTUNREACH.
  * A Unix socket's file whose owner is gone is replaced by sley_net_listen.

@@ -32,7 +32,7 @@ static bool is_nonblocking(int fd)
     return flags >= 0 && flags & O_NONBLOCK;
 }
 
-/* A plain thread looks without waiting, so the listener must not wait either. */
+/* A plain thread, or whoever has several sockets, looks without waiting: so the listener must not wait either. */
 static int make_nonblocking(struct sl_record *r, int fd)
 {
     int flags = sl_sys_fcntl(fd, F_GETFL, 0);
@@ -87,6 +87,15 @@ SL_INLINE int accept_one(struct sl_call *c, int fd, struct sockaddr *addr, sockl
     return n;
 }
 
+/* The same, of a listener that has a socket for each worker. The one that a program knows may be blocking by now: accept4 would hold the
+ * worker. */
+static int accept_of_group(struct sl_call *c, int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
+{
+    int n = make_nonblocking(c->record, fd);
+
+    return n < 0 ? n : sl_group_accept(c, addr, addr_bytes, deadline);
+}
+
 int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time deadline)
 {
     struct sl_call c;
@@ -100,7 +109,7 @@ int sley_accept(int fd, struct sockaddr *addr, socklen_t *addr_bytes, sley_time 
     for (;;) {
         if (wanted)
             seen = sl_descriptor_seen();
-        n = is_group ? sl_group_accept(&c, addr, addr_bytes, deadline) : accept_one(&c, fd, addr, addr_bytes, deadline);
+        n = is_group ? accept_of_group(&c, fd, addr, addr_bytes, deadline) : accept_one(&c, fd, addr, addr_bytes, deadline);
         if (__builtin_expect(n >= 0, 1)) {
             sl_record_adopt(n, SL_FD_SOCKET | SL_HINT_NONBLOCK);
             break;

@@ -119,6 +119,7 @@ void sl_fd_runtime_gone(struct sley_runtime *rt)
         for (int i = 0; r != NULL && i < SL_RECORD_CHUNK; i++) {
             struct sl_record *one = &r[i];
             struct sl_woken woken = { NULL, NULL };
+            unsigned group = 0;
 
             sl_lock_acquire(&one->lock);
             if (one->poll_worker != NULL && ((struct sl_thread *)one->poll_worker)->rt == rt) {
@@ -126,9 +127,12 @@ void sl_fd_runtime_gone(struct sley_runtime *rt)
                 sl_store_relaxed(&one->poll_covers, 0); /* under the lock */
                 /* Waiters of other runtimes look again, and arm a poll of their own; so does a closer. */
                 sl_record_claim_waiters(one, 0, 0, UINT32_MAX, &woken);
+                group = sl_load_relaxed(&one->group); /* hint, as above */
             }
             sl_lock_release(&one->lock);
             sl_woken_ready(&woken);
+            if (group != 0)
+                sl_group_poll_done(group, at * SL_RECORD_CHUNK + i, 0);
         }
     }
     sl_group_runtime_gone(rt);
