@@ -11,7 +11,8 @@
  *   G3  Whoever leaves, with a connection, cancelled or late, claims the next if a socket is not quiet (sl_group_leave). So among those
  *       who wait there is always one on its way to a socket that is not quiet.
  *   G4  A poll is armed on its worker by a fiber of the library's own (an errand), or by the caller if it is there. The errand knows
- *       descriptor and generation: one that comes after the close finds neither.
+ *       descriptor and generation: one that comes after the close finds neither. If there is no memory for one, or the runtime has ended,
+ *       the socket is not quiet.
  *   G5  Groups are type-stable: a poll's end that comes late finds a group, though perhaps another one, and at most makes it look.
  *
  * From the closer's side: the listener's record is CLOSING and has no calls left, so nobody waits, looks or arms but for errands; each

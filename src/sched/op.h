@@ -91,7 +91,8 @@ bool     sl_thread_is_ready(const struct sl_fiber *f);
 bool     sl_thread_claim_self(struct sl_fiber *f, unsigned arm);
 unsigned sl_thread_leave(struct sl_fiber *f); /* the arm of the word, which is IDLE again */
 
-/* Provided by src/io: rt's workers have ended; its rings are about to go, and polls in them with them. */
+/* Provided by src/io: rt's workers have ended, or never were; its rings are about to go, and polls in them with them. When it has
+ * stopped, and again when it is destroyed. */
 void sl_fd_runtime_gone(struct sley_runtime *rt);
 
 #endif
