@@ -479,6 +479,43 @@ static int be_cut(void *arg)
     return 0;
 }
 
+/* A close ends the calls that wait, whatever they wait in; their bytes stay the peer's matter. */
+static int wait_for_close(void *arg)
+{
+    int *end = arg, n;
+    unsigned char byte;
+
+    switch (end[1] % 3) {
+    case 0: INSIST(n, sley_recv(end[0], &byte, 1, 0, SLEY_FOREVER)); break;
+    case 1: INSIST(n, sley_fd_wait(end[0], POLLIN, SLEY_FOREVER)); break;
+    default: INSIST(n, sley_read_all(end[0], &byte, 1, SLEY_FOREVER));
+    }
+    EXPECT(n == -EBADF);
+    return 0;
+}
+
+static int close_under_calls(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 20; i++) {
+        struct actor calls[3];
+        int pair[2], ends[3][2];
+
+        make_pair(pair, SOCK_STREAM);
+        for (int k = 0; k < 3; k++) {
+            ends[k][0] = pair[0];
+            ends[k][1] = k;
+            actor_start_as(&calls[k], 0, wait_for_close, ends[k]);
+            EXPECT(call_waits(&calls[k])); /* so it has begun, and the number is its own */
+        }
+        EXPECT(sley_close(pair[0]) == 0);
+        for (int k = 0; k < 3; k++)
+            EXPECT(actor_result(&calls[k]) == 0);
+        EXPECT(sley_close(pair[1]) == 0);
+    }
+    return 0;
+}
+
 static int hear_signals(void *arg)
 {
     int rc;
@@ -573,6 +610,7 @@ static void mixture(void)
     start(receive_messages, &quiet[0]);
     start(hear_signals, NULL);
     EXPECT(sley_go(serve, NULL) == 0 && sley_go(be_clients, NULL) == 0 && sley_go(be_cut, cut) == 0);
+    EXPECT(sley_go(close_under_calls, NULL) == 0);
     EXPECT(sley_scope_wait(&all, 0, SLEY_FOREVER) == 0);
     for (int i = 0; i < actor_count; i++)
         EXPECT(actor_result(&actors[i]) == 0);
@@ -597,7 +635,8 @@ static uint64_t play_mixture(unsigned what, uint64_t period, uint64_t per_mille)
     inject.enters = inject.calls = inject.operations = inject.polls = 0;
     scene.cast = FIBERS;
     rc = sley_run(NULL, play_body, &body);
-    fprintf(stderr, "%s%s %llu: of %llu failed %llu enters, %llu calls, %llu operations, %llu polls\n", way.threads ? "threads, " : "", period != 0 ? "each" : "per mille",
+    fprintf(stderr, "%s%s %llu: of %llu failed %llu enters, %llu calls, %llu operations, %llu polls\n",
+            way.threads ? "threads, " : "", period != 0 ? "each" : "per mille",
             (unsigned long long)(period != 0 ? period : per_mille), (unsigned long long)inject.met, (unsigned long long)inject.enters,
             (unsigned long long)inject.calls, (unsigned long long)inject.operations, (unsigned long long)inject.polls);
     if (rc != 0 || count_descriptors() != before) {
@@ -700,6 +739,68 @@ static int refuse(void *arg)
     return 0;
 }
 
+/* --- the end of a runtime ------------------------------------------------------------------------------------------------------------ */
+
+static struct {
+    int pair[2], pipe[2], listener;
+    _Atomic(int) begun, cancelled;
+} last;
+
+static int wait_for_end(void *arg)
+{
+    char byte;
+    int n;
+
+    last.begun++;
+    switch (*(int *)arg % 6) {
+    case 0: INSIST(n, sley_recv(last.pair[0], &byte, 1, 0, SLEY_FOREVER)); break;
+    case 1: INSIST(n, sley_read(last.pipe[0], &byte, 1, SLEY_FOREVER)); break;
+    case 2: INSIST(n, sley_accept(last.listener, NULL, NULL, SLEY_FOREVER)); break;
+    case 3: INSIST(n, sley_fd_wait(last.pair[1], POLLIN, SLEY_FOREVER)); break;
+    case 4: INSIST(n, sley_recv(last.pair[0], &byte, 1, 0, sley_after(3600 * SLEY_S))); break;
+    default: INSIST(n, sley_splice(last.pipe[0], NULL, last.pair[1], NULL, 1, 0, SLEY_FOREVER));
+    }
+    EXPECT(n == -ECANCELED);
+    last.cancelled++;
+    return 0;
+}
+
+static void stop_once(uint64_t per_mille)
+{
+    int kinds[24], count = sizeof kinds / sizeof *kinds;
+    sley_runtime *rt;
+
+    memset(&last, 0, sizeof last);
+    make_pair(last.pair, SOCK_STREAM);
+    EXPECT(pipe2(last.pipe, O_CLOEXEC) == 0);
+    last.listener = sley_net_listen("127.0.0.1:0", NULL);
+    EXPECT(sley_runtime_create(&rt, NULL) == 0 && sley_runtime_start(rt) == 0);
+    inject.period = 0;
+    inject.per_mille = per_mille;
+    inject.what = SOFT | HARD | PART;
+    for (int i = 0; i < count; i++) {
+        kinds[i] = i;
+        EXPECT(sley_runtime_submit(rt, wait_for_end, &kinds[i]) == 0);
+    }
+    while (last.begun < count)
+        sched_yield();
+    EXPECT(sley_runtime_stop(rt, SLEY_NOW) == 0 && last.cancelled == count);
+    inject.what = 0;
+    sley_runtime_destroy(rt);
+    EXPECT(sley_close(last.pair[0]) == 0 && sley_close(last.pair[1]) == 0 && sley_close(last.pipe[0]) == 0);
+    EXPECT(sley_close(last.pipe[1]) == 0 && sley_close(last.listener) == 0);
+}
+
+static int stop_often(void)
+{
+    inject.no_operations = sley_run(NULL, try_operation, NULL);
+    for (uint64_t i = 0; i < 60; i++) {
+        inject.seed = mix(seed + i);
+        stop_once(i % 6 * 60);
+    }
+    return 0;
+}
+
 /* --- in a process of its own: cmocka has a handler for SIGSYS too -------------------------------------------------------------------- */
 
 static const char *const words[] = { "nothing", "soft", "hard" };
@@ -734,10 +835,12 @@ static int child_main(const char *word)
     }
     if (strcmp(word, "refused") == 0)
         return sley_run(&(sley_options){ .ring_entries = 4 }, refuse, NULL) == 0 ? 0 : 1;
+    seed = strtoull(getenv("SLEY_TEST_SEED"), NULL, 0);
+    if (strcmp(word, "stopped") == 0)
+        return stop_often();
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(words[i], word) == 0)
             what = whats[i];
-    seed = strtoull(getenv("SLEY_TEST_SEED"), NULL, 0);
     make_temp_dir(NULL);
     if (what == 0)
         play_mixture(what, 0, 0);
@@ -765,12 +868,14 @@ static void all_is_well_if_nothing_fails(void **state) { play_child("nothing"); 
 static void nobody_hears_of_interrupts_and_of_what_is_taken_later(void **state) { play_child("soft"); }
 static void want_of_memory_is_an_error_of_one_call(void **state) { play_child("hard"); }
 static void calls_wait_while_the_kernel_takes_nothing(void **state) { play_child("refused"); }
+static void a_runtime_that_is_stopped_ends_every_wait(void **state) { play_child("stopped"); }
 
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_is_well_if_nothing_fails),
         cmocka_unit_test(calls_wait_while_the_kernel_takes_nothing),
+        cmocka_unit_test(a_runtime_that_is_stopped_ends_every_wait),
         cmocka_unit_test(nobody_hears_of_interrupts_and_of_what_is_taken_later),
         cmocka_unit_test(want_of_memory_is_an_error_of_one_call),
     };

@@ -210,8 +210,11 @@ void sl_ring_cancel(struct sl_worker *of, uint64_t target)
         return;
     if (w != NULL && of->rt->sync_cancel) {
         sl_ring_submit(&of->ring, false); /* the operation must be the kernel's before it can be cancelled there */
-        if (sl_ring_unsubmitted(&of->ring) == 0 && (sl_ring_sync_cancel(&of->ring, target) == 0 || !in_flight(target)))
-            return;
+        if (sl_ring_unsubmitted(&of->ring) == 0) {
+            rc = sl_ring_sync_cancel(&of->ring, target);
+            if (rc == 0 || (!in_flight(target) && ((target & 0xff) == SL_KIND_OP || rc == -ENOENT || rc == -EALREADY)))
+                return; /* any other answer says nothing of a poll */
+        }
         /* Not found, and not over: its worker is between WAITING_IO and the tail, or the kernel took no SQEs, or see cancel_answered. The
          * worker itself queues a cancel behind it. */
     }
