@@ -34,7 +34,7 @@ typedef struct sley_listen_options {
  * the caller goes on there. One accepting fiber is enough, several share the work. sley_fd_wait and select on such a descriptor are
  * -EOPNOTSUPP. When the runtime has ended, accept takes what is there, and is -ECANCELED when nothing is. Another process of this user that
  * asks for the same shares the address, instead of -EADDRINUSE. A Unix socket, and a caller that belongs to no runtime, get one socket; a
- * forked child keeps the first. */
+ * forked child keeps the first. The backlog is each socket's. -ENFILE: the process has 1,024 such listeners. */
 SLEY_API SLEY_MUST_USE int sley_net_listen(const char *address, const sley_listen_options *options); /* a descriptor; does not wait */
 SLEY_API SLEY_MUST_USE int sley_net_dial(const char *address, sley_time deadline);                   /* a connected descriptor; tries every address of a name */
 

@@ -104,7 +104,7 @@ int sl_group_make(struct sley_runtime *rt, const int *fds, unsigned count)
     g = sl_load_acquire(&table.at[number - 1]); /* [group.1] */
     sl_lock_acquire(&g->lock);
     g->rt = rt;
-    g->count = count;
+    g->count = g->loud = count;
     g->sockets = sockets;
     sl_lock_release(&g->lock);
     for (unsigned i = 0; i < count; i++)
@@ -131,7 +131,7 @@ void sl_group_close(struct sl_record *r)
     }
     sl_lock_acquire(&g->lock);
     g->rt = NULL;
-    g->count = 0;
+    g->count = g->loud = 0;
     g->sockets = NULL;
     sl_lock_release(&g->lock);
     free(sockets);
@@ -140,15 +140,25 @@ void sl_group_close(struct sl_record *r)
 
 /* ---- watching ---- */
 
+/* Both under the lock. */
+static void make_quiet(struct sl_group *g, struct sl_group_socket *s)
+{
+    g->loud -= !sl_load_relaxed(&s->quiet); /* under the lock */
+    sl_store_relaxed(&s->quiet, true);      /* under the lock */
+}
+
+static void make_loud(struct sl_group *g, struct sl_group_socket *s)
+{
+    g->loud += sl_load_relaxed(&s->quiet); /* under the lock */
+    sl_store_relaxed(&s->quiet, false);    /* under the lock */
+}
+
 /* Under the lock: somebody shall look, if there may be something to see; result < 0: he is told of that error instead. */
 static void claim_next(struct sl_group *g, int result, struct sl_woken *woken)
 {
-    bool quiet = true;
     struct sl_wait_node *n;
 
-    for (unsigned i = 0; i < g->count && quiet; i++)
-        quiet = sl_load_relaxed(&g->sockets[i].quiet); /* under the lock */
-    while (!quiet && (n = g->waiters.head) != NULL) {
+    while (g->loud > 0 && (n = g->waiters.head) != NULL) {
         bool won = sl_claim(n, SL_ARM_EVENT, woken);
 
         if (won && result < 0)
@@ -167,7 +177,7 @@ void sl_group_poll_done(unsigned number, int fd, int result)
     sl_lock_acquire(&g->lock);
     for (unsigned i = 0; i < g->count; i++)
         if (g->sockets[i].fd == fd)
-            sl_store_relaxed(&g->sockets[i].quiet, false); /* under the lock */
+            make_loud(g, &g->sockets[i]);
     claim_next(g, result != -ECANCELED ? result : 0, &woken);
     sl_lock_release(&g->lock);
     sl_woken_ready(&woken);
@@ -195,7 +205,7 @@ static int watch(struct sl_group *g, unsigned i)
     sl_lock_acquire(&g->lock);
     rt = g->rt;
     if (rt != NULL) {
-        sl_store_relaxed(&s->quiet, true); /* under the lock */
+        make_quiet(g, s);
         sl_record_ender_begin(); /* rt stays until that ends */
     }
     sl_lock_release(&g->lock);
@@ -209,7 +219,7 @@ static int watch(struct sl_group *g, unsigned i)
     sl_record_ender_end();
     if (rc < 0) { /* G1: nobody watches it */
         sl_lock_acquire(&g->lock);
-        sl_store_relaxed(&s->quiet, false); /* under the lock */
+        make_loud(g, s);
         sl_lock_release(&g->lock);
     }
     return rc == -EAGAIN ? -ENOMEM : rc;
@@ -228,7 +238,7 @@ void sl_group_runtime_gone(struct sley_runtime *rt)
         if (g->rt == rt) {
             g->rt = NULL;
             for (unsigned k = 0; k < g->count; k++)
-                sl_store_relaxed(&g->sockets[k].quiet, false); /* under the lock; who finds nothing now is told by watch() */
+                make_loud(g, &g->sockets[k]); /* who finds nothing now is told by watch() */
             while ((n = g->waiters.head) != NULL) {
                 sl_claim(n, SL_ARM_EVENT, &woken);
                 sl_wait_list_remove(&g->waiters, n);
@@ -309,7 +319,6 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
 {
     struct sl_fiber *f = c->fiber;
     struct sl_wait_node node = { .result = 0 };
-    bool quiet = true;
     unsigned why;
     int rc = sl_wait_begin(f, deadline, SL_WAIT_FD, c->record);
 
@@ -320,12 +329,11 @@ static int wait_for_one(struct sl_call *c, struct sl_group *g, sley_time deadlin
         return rc;
     }
     sl_lock_acquire(&g->lock);
-    for (unsigned i = 0; i < g->count && quiet; i++)
-        quiet = sl_load_relaxed(&g->sockets[i].quiet); /* under the lock */
-    if (!quiet || sl_cancelled(f)) {
+    if (g->loud > 0 || sl_cancelled(f)) {
+        rc = g->loud > 0 ? sl_call_direct(c, 0) : -ECANCELED; /* a look counts, or a loop of them would let nobody else run */
         sl_wait_end(f);
         sl_lock_release(&g->lock);
-        return quiet ? -ECANCELED : sl_call_direct(c, 0); /* a look counts, or a loop of them would let nobody else run */
+        return rc;
     }
     sl_node_init(&node, f);
     sl_wait_list_push(&g->waiters, &node);

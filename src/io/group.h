@@ -10,7 +10,7 @@
 struct sl_group_socket {
     int               fd;
     uint32_t          generation; /* of its record */
-    _Atomic(bool)     quiet;      /* nothing was there; a poll, or who arms one, is on its way to say when there is */
+    _Atomic(bool)     quiet;      /* nothing was there; a poll, or who arms one, is on its way to say when there is. Under the lock */
     _Atomic(uint64_t) accepted;   /* counter */
 };
 
@@ -19,6 +19,7 @@ struct sl_group {
     struct sley_runtime    *rt;      /* whose workers watch the sockets; NULL: it has ended */
     struct sl_wait_list     waiters; /* calls of sley_accept, in the order in which they came */
     unsigned                count;   /* of sockets; 0: the group is free */
+    unsigned                loud;    /* of them not quiet */
     _Atomic(unsigned)       turn;    /* counter: whose turn it is to be tried first */
     struct sl_group_socket *sockets;
 };

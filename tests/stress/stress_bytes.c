@@ -9,6 +9,8 @@
  * looked at too; where descriptors come along, so is each. */
 #include "io_scenario.h"
 
+#include "base/limits.h"
+
 #include <sys/uio.h>
 
 enum { LANES = 8, BYTES_MAX = 1 << 20, INNER = 32768, PAIRS_MAX = 2000, MESSAGE_MAX = 60000 };
@@ -261,7 +263,10 @@ static int flush_sometimes(struct end *e, int n)
 }
 
 /* One that is longer than a buffer may not be cut. */
-static sley_time stream_deadline(struct end *e, size_t bytes) { return bytes > 16384 ? SLEY_FOREVER : random_deadline(&e->random); }
+static sley_time stream_deadline(struct end *e, size_t bytes)
+{
+    return bytes > SL_STREAM_BYTES ? SLEY_FOREVER : random_deadline(&e->random);
+}
 
 static int by_stream_write(struct pair *p, struct end *e, size_t bytes)
 {
