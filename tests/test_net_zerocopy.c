@@ -14,12 +14,14 @@ enum { BIG_BYTES = 4 << 20, PIECE_BYTES = 64 << 10, ENDLESS_BYTES = 2 << 20, TRI
 
 static unsigned char memory[6 << 20], received[1 << 20];
 
-/* Whether the caller's calls send without a copy. */
+/* Whether the caller's calls send without a copy: the kernel can, and this user may pin as much memory as that takes. */
 static int is_zerocopy(unsigned op)
 {
     struct sl_worker *w = sl_worker_here();
+    struct rlimit limit;
 
-    return w != NULL && sl_ring_knows(&w->ring, op);
+    return w != NULL && sl_ring_knows(&w->ring, op) && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+           (limit.rlim_cur >= sizeof memory || geteuid() == 0);
 }
 
 /* --- both ends --------------------------------------------------------------------------------------------------------------- */

@@ -68,7 +68,7 @@ static int write_stream(void *arg)
     struct iovec v[2];
     struct msghdr m = { .msg_iov = v, .msg_iovlen = 2 };
 
-    while (sley_now() < end) {
+    while (s->written == 0 || sley_now() < end) { /* something, however late it is */
         size_t bytes = 1 + next_random(&random) % (next_random(&random) % 4 ? 100 : sizeof buf);
         sley_time deadline = random_deadline(&random);
         int n;
