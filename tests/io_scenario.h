@@ -10,7 +10,9 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -187,6 +189,25 @@ static inline void make_tcp_pair(int sv[2])
         abort();
     }
     close(listener);
+}
+
+/* From now on this end of a connection is as if unplugged. 0: not everybody may do that here. */
+static inline int unplug(int fd)
+{
+    struct sock_filter drop_all = { .code = BPF_RET };
+    struct sock_fprog nothing = { .len = 1, .filter = &drop_all };
+    int rc = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &nothing, sizeof nothing);
+
+    EXPECT(rc == 0 || errno == EPERM);
+    return rc == 0;
+}
+
+/* The kernel is to give up soon if the other end does not answer. */
+static inline void be_impatient(int fd)
+{
+    int give_up_ms = 1;
+
+    EXPECT(setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms) == 0);
 }
 
 /* A byte that is never the same at neighbouring or period-aligned places. */

@@ -3,8 +3,6 @@
 
 #include "io/address.h"
 
-#include <linux/filter.h>
-#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
@@ -450,25 +448,7 @@ SCENARIO(no_descriptor_is_left)
     EXPECT(count_descriptors() == before);
 }
 
-/* The peer is as if unplugged, and the kernel gives up, by its own clock: that is no deadline's. 0: not everybody may do that here. */
-static int unplug(int fd)
-{
-    struct sock_filter drop_all = { .code = BPF_RET };
-    struct sock_fprog nothing = { .len = 1, .filter = &drop_all };
-
-    int rc = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &nothing, sizeof nothing);
-
-    EXPECT(rc == 0 || errno == EPERM);
-    return rc == 0;
-}
-
-static void impatient(int fd)
-{
-    int give_up_ms = 1;
-
-    EXPECT(setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms) == 0);
-}
-
+/* The kernel gives up, by its own clock: that is no deadline's. */
 static int call_recvmsg(struct io_call *c)
 {
     struct iovec one = { c->buf, c->bytes };
@@ -488,7 +468,7 @@ SCENARIO(a_peer_that_does_not_answer_is_no_deadline)
 
         c.deadline = i % 2 ? SLEY_FOREVER : sley_after(1000 * SLEY_S);
         make_tcp_pair(sv);
-        impatient(sv[0]);
+        be_impatient(sv[0]);
         c.fd = sv[0];
         if (unplug(sv[1])) {
             io_call_start(&c);
@@ -598,7 +578,7 @@ SCENARIO(a_host_that_does_not_answer_is_no_deadline)
     int listener = sley_net_listen("127.0.0.1:0", NULL), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in a = local_address(listener);
 
-    impatient(fd);
+    be_impatient(fd);
     if (unplug(listener))
         EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == -EHOSTUNREACH);
     EXPECT(sley_close(fd) == 0 && sley_close(listener) == 0);

@@ -4,8 +4,6 @@
 #include "base/limits.h"
 #include "io/stream.h"
 
-#include <linux/filter.h>
-#include <netinet/tcp.h>
 #include <sys/uio.h>
 
 enum { BLOCK = SL_STREAM_BYTES, TEXT_BYTES = 24 * BLOCK > 393216 ? 24 * BLOCK : 393216 }; /* more than a descriptor takes at once */
@@ -527,21 +525,20 @@ SCENARIO(what_came_before_a_reset_is_read_and_the_reset_stays)
 /* The peer is as if unplugged, and the kernel gives up: its own word for that would be the deadline's. */
 SCENARIO(a_peer_that_does_not_answer_is_no_deadline)
 {
-    struct sock_filter drop_all = { .code = BPF_RET };
-    struct sock_fprog unplugged = { .len = 1, .filter = &drop_all };
     struct stream_call c = { .call = does_read, .buf = taken, .bytes = 100 };
-    int fds[2], give_up_ms = 1;
+    int fds[2];
     sley_stream *s;
 
     make_channel(TCP, fds);
-    EXPECT(setsockopt(fds[0], IPPROTO_TCP, TCP_USER_TIMEOUT, &give_up_ms, sizeof give_up_ms) == 0);
-    EXPECT(setsockopt(fds[1], SOL_SOCKET, SO_ATTACH_FILTER, &unplugged, sizeof unplugged) == 0);
+    be_impatient(fds[0]);
     c.s = s = sley_stream_create(fds[0]);
-    call_start_and_wait(&c);
-    EXPECT(sley_stream_write(s, "x", 1, SLEY_FOREVER) == 0 && sley_stream_flush(s, SLEY_FOREVER) == 0);
-    EXPECT(call_result(&c) == -ECONNRESET);
-    EXPECT(sley_stream_read(s, taken, 100, SLEY_FOREVER) == -ECONNRESET);
-    EXPECT(sley_recv(fds[0], taken, 100, 0, SLEY_FOREVER) == 0); /* what the kernel says now */
+    if (unplug(fds[1])) {
+        call_start_and_wait(&c);
+        EXPECT(sley_stream_write(s, "x", 1, SLEY_FOREVER) == 0 && sley_stream_flush(s, SLEY_FOREVER) == 0);
+        EXPECT(call_result(&c) == -ECONNRESET);
+        EXPECT(sley_stream_read(s, taken, 100, SLEY_FOREVER) == -ECONNRESET);
+        EXPECT(sley_recv(fds[0], taken, 100, 0, SLEY_FOREVER) == 0); /* what the kernel says now */
+    }
     sley_stream_destroy(s);
     close_both(fds);
 }
