@@ -202,8 +202,9 @@ static inline int actor_attached(void *arg) /* arg: { a runtime, the actor that 
     return rc < 0 ? rc : actor_main(a);
 }
 
-/* Let fn(arg) wait, on a fiber of a runtime or on a thread attached to it, and stop the runtime. What fn returned. */
-static inline int result_of_stopped(int on_thread, sley_fn *fn, void *arg)
+/* Let fn(arg) wait, on a fiber of a runtime or on a thread attached to it, and, once waits() says that it does, stop the runtime. What fn
+ * returned. */
+static inline int result_of_stopped_when(int (*waits)(struct actor *a), int on_thread, sley_fn *fn, void *arg)
 {
     struct actor a = { .fn = fn, .arg = arg }, outer;
     sley_runtime *rt;
@@ -217,13 +218,18 @@ static inline int result_of_stopped(int on_thread, sley_fn *fn, void *arg)
         actor_start_as(&outer, 1, actor_attached, pair);
     else
         assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
-    assert_true(actor_waits_or_ended(&a));
+    assert_true(waits(&a));
     sley_runtime_stop(rt, SLEY_NOW);
     actor_result(&a);
     if (on_thread)
         actor_result(&outer);
     sley_runtime_destroy(rt);
     return a.result;
+}
+
+static inline int result_of_stopped(int on_thread, sley_fn *fn, void *arg)
+{
+    return result_of_stopped_when(actor_waits_or_ended, on_thread, fn, arg);
 }
 
 /* --- what ends the process ---------------------------------------------------------------------------------------------------- */

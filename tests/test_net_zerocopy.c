@@ -714,38 +714,6 @@ static int send_to_nobody(void *arg)
     return rc;
 }
 
-static int attached_main(void *arg) /* arg: { a runtime, the actor } */
-{
-    void **pair = arg;
-    int rc = sley_runtime_attach(pair[0]);
-
-    return rc < 0 ? rc : actor_main(pair[1]);
-}
-
-/* What fn(arg) returned, on a fiber of a runtime, or on a thread attached to it, when that was stopped while it waited. */
-static int result_of_stopped_call(int on_thread, sley_fn *fn, void *arg)
-{
-    struct actor a = { .fn = fn, .arg = arg }, outer;
-    sley_runtime *rt;
-    void *pair[2];
-
-    assert_int_equal(sley_runtime_create(&rt, NULL), 0);
-    assert_int_equal(sley_runtime_start(rt), 0);
-    pair[0] = rt;
-    pair[1] = &a;
-    if (on_thread)
-        actor_start_as(&outer, 1, attached_main, pair);
-    else
-        assert_int_equal(sley_runtime_submit(rt, actor_main, &a), 0);
-    assert_true(call_waits(&a));
-    sley_runtime_stop(rt, SLEY_NOW);
-    actor_result(&a);
-    if (on_thread)
-        actor_result(&outer);
-    sley_runtime_destroy(rt);
-    return a.result;
-}
-
 static void a_runtime_that_stops_ends_it(void **state)
 {
     for (int on_thread = 0; on_thread < 2; on_thread++) {
@@ -754,7 +722,7 @@ static void a_runtime_that_stops_ends_it(void **state)
         ssize_t n;
 
         make_narrow_pair(sv);
-        assert_int_equal(result_of_stopped_call(on_thread, send_to_nobody, &sv[0]), -ECANCELED);
+        assert_int_equal(result_of_stopped_when(call_waits, on_thread, send_to_nobody, &sv[0]), -ECANCELED);
         close(sv[0]);
         while ((n = recv(sv[1], received, sizeof received, 0)) > 0) {
             assert_true(is_pattern(received, (size_t)n, at));
