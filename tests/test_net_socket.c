@@ -573,6 +573,25 @@ SCENARIO(an_error_that_was_kept_is_not_the_next_descriptors)
     EXPECT(sley_close(sv[0]) == 0 && sley_close(other[0]) == 0 && sley_close(other[1]) == 0);
 }
 
+SCENARIO(an_error_that_was_kept_is_not_told_to_who_asks_for_something_else)
+{
+    static const int others[] = { MSG_ERRQUEUE, MSG_OOB };
+    char buf[10];
+
+    for (size_t i = 0; i < 2 * sizeof others / sizeof *others; i++) {
+        struct io_call c = { .call = call_read_all, .buf = buf, .bytes = sizeof buf };
+        struct iovec one = { buf, sizeof buf };
+        struct msghdr m = { .msg_iov = &one, .msg_iovlen = 1 };
+        int sv[2], flags = others[i / 2] | MSG_DONTWAIT, n;
+
+        reset_behind_three_bytes(sv, &c, 1);
+        n = i % 2 ? sley_recvmsg(sv[0], &m, flags, SLEY_FOREVER) : sley_recv(sv[0], buf, sizeof buf, flags, SLEY_FOREVER);
+        EXPECT(n == (others[i / 2] == MSG_OOB ? -EINVAL : -EAGAIN));
+        EXPECT(call_read(&c) == -ECONNRESET && call_read(&c) == 0);
+        EXPECT(sley_close(sv[0]) == 0);
+    }
+}
+
 SCENARIO(a_host_that_does_not_answer_is_no_deadline)
 {
     int listener = sley_net_listen("127.0.0.1:0", NULL), fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -590,6 +609,7 @@ int main(void)
         PLAYED(a_peer_that_does_not_answer_is_no_deadline),
         PLAYED(a_reset_behind_the_bytes_is_told_by_the_next_call),
         PLAYED(an_error_that_was_kept_is_not_the_next_descriptors),
+        PLAYED(an_error_that_was_kept_is_not_told_to_who_asks_for_something_else),
         PLAYED(a_host_that_does_not_answer_is_no_deadline),
         PLAYED(listen_takes_addresses_as_text),
         PLAYED(a_host_called_unix_is_no_path),

@@ -38,7 +38,7 @@ int sl_message_transfer(struct sl_call *c, uint8_t code, int fd, struct msghdr *
     bool again = false;
     int n;
 
-    if (receives && !(flags & MSG_ERRQUEUE) && (n = sl_record_take_error(r, fd)) < 0)
+    if (receives && !(flags & SL_NOT_IN_LINE) && (n = sl_record_take_error(r, fd)) < 0)
         return n;
     flags |= receives ? MSG_CMSG_CLOEXEC : MSG_NOSIGNAL;
     for (;;) {

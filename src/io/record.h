@@ -27,6 +27,7 @@
 #include "sched/park.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 enum sl_record_phase { SL_PHASE_OPEN, SL_PHASE_CLOSING, SL_PHASE_RELEASING };
 
@@ -189,7 +190,10 @@ void sl_record_hint(struct sl_record *r, unsigned hint); /* add one */
 void sl_record_keep_error(struct sl_record *r, int fd, int error);
 int  sl_record_take_error_slow(struct sl_record *r, int fd);
 
-/* Before a receive: an error that was kept, or 0. */
+/* Flags of a receive that is not of what comes in line: the kernel answers it whatever error the connection has, and keeps that. */
+#define SL_NOT_IN_LINE (MSG_ERRQUEUE | MSG_OOB)
+
+/* Before a receive, without those: an error that was kept, or 0. */
 static inline int sl_record_take_error(struct sl_record *r, int fd)
 {
     return __builtin_expect(sl_load_relaxed(&r->error) == 0, 1) ? 0 : sl_record_take_error_slow(r, fd); /* hint */

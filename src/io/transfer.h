@@ -24,7 +24,7 @@ SL_INLINE int sl_transfer_socket(struct sl_call *c, uint8_t code, int fd, void *
 
     if (bytes > SL_IO_BYTES_MAX)
         bytes = SL_IO_BYTES_MAX;
-    if (code == IORING_OP_RECV && (n = sl_record_take_error(c->record, fd)) < 0)
+    if (code == IORING_OP_RECV && !(flags & SL_NOT_IN_LINE) && (n = sl_record_take_error(c->record, fd)) < 0)
         return n;
     for (;;) {
         if (try_first) {
