@@ -573,6 +573,22 @@ SCENARIO(an_error_that_was_kept_is_not_the_next_descriptors)
     EXPECT(sley_close(sv[0]) == 0 && sley_close(other[0]) == 0 && sley_close(other[1]) == 0);
 }
 
+SCENARIO(an_error_that_was_kept_is_not_the_next_connections)
+{
+    char buf[10];
+    struct io_call c = { .call = call_read_all, .buf = buf, .bytes = sizeof buf };
+    struct sockaddr nobody = { .sa_family = AF_UNSPEC };
+    int sv[2], listener = sley_net_listen("127.0.0.1:0", NULL), peer;
+    struct sockaddr_in a = local_address(listener);
+
+    reset_behind_three_bytes(sv, &c, 1);
+    EXPECT(sley_connect(sv[0], &nobody, sizeof nobody, SLEY_FOREVER) == 0);
+    EXPECT(sley_connect(sv[0], (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == 0);
+    peer = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+    EXPECT(sley_send(peer, "xyz", 3, 0, SLEY_FOREVER) == 3 && sley_read(sv[0], buf, 3, SLEY_FOREVER) == 3);
+    EXPECT(sley_close(sv[0]) == 0 && sley_close(peer) == 0 && sley_close(listener) == 0);
+}
+
 SCENARIO(an_error_that_was_kept_is_not_told_to_who_asks_for_something_else)
 {
     static const int others[] = { MSG_ERRQUEUE, MSG_OOB };
@@ -609,6 +625,7 @@ int main(void)
         PLAYED(a_peer_that_does_not_answer_is_no_deadline),
         PLAYED(a_reset_behind_the_bytes_is_told_by_the_next_call),
         PLAYED(an_error_that_was_kept_is_not_the_next_descriptors),
+        PLAYED(an_error_that_was_kept_is_not_the_next_connections),
         PLAYED(an_error_that_was_kept_is_not_told_to_who_asks_for_something_else),
         PLAYED(a_host_that_does_not_answer_is_no_deadline),
         PLAYED(listen_takes_addresses_as_text),

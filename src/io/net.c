@@ -186,6 +186,8 @@ int sley_connect(int fd, const struct sockaddr *addr, socklen_t addr_bytes, sley
     }
     if (n == -EINPROGRESS || n == -EALREADY)
         n = connect_finish(&c, fd, addr, addr_bytes, deadline);
+    if (n == 0)
+        (void)sl_record_take_error(c.record, fd); /* it was the connection's of before */
     sl_call_end(&c);
     return n;
 }

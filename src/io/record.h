@@ -17,7 +17,7 @@
  *       the runtime whose ring has the poll does not go before (order [record.2]: counted under the lock, which a runtime that goes takes
  *       afterwards; counted off when done with that runtime).
  *   R8  `error` is one that the kernel told once, of a connection, to a call that had bytes to return (sl_record_keep_error). The next
- *       receive returns it, if the number is still that socket's: `error_of` is its inode, since R6 holds for this too.
+ *       receive returns it, if the number is still that socket's: `error_of` is its inode, since R6 holds for this too. A connect ends it.
  *
  * Rejected: counting calls instead of linking them. A count says when close may go on, but not whom it must cut off. */
 #ifndef SL_IO_RECORD_H
