@@ -204,6 +204,7 @@ SL_INLINE int sl_call_announce(struct sl_call *c, struct sl_fiber *f)
 SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time deadline)
 {
     struct sl_fiber *f = c->fiber;
+    unsigned refused = 0;
 
     if (__builtin_expect(f->flags & SL_FIBER_NO_RING, 0))
         return sl_call_without_ring(c, op, deadline);
@@ -222,7 +223,7 @@ SL_INLINE int sl_call_park(struct sl_call *c, const struct sl_op *op, sley_time 
         rc = sl_op_park(f, op);
         if (__builtin_expect(rc != -EINTR && rc != SL_OP_NO_ROOM, 1))
             return rc;
-        if (rc == SL_OP_NO_ROOM && (rc = sl_op_wait_for_room(deadline)) < 0)
+        if (rc == SL_OP_NO_ROOM && (rc = sl_op_wait_for_room(refused++, deadline)) < 0)
             return rc;
         if (deadline != SLEY_FOREVER && sl_clock_ns() >= deadline)
             return -ETIMEDOUT;

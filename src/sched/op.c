@@ -119,27 +119,23 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op)
     }
 }
 
-int sl_op_wait_for_room(sley_time deadline)
+int sl_op_wait_for_room(unsigned tries, sley_time deadline)
 {
-    for (unsigned tries = 0;; tries++) {
-        struct sl_worker *w = sl_worker_here();
-        int64_t now;
-        int rc;
+    struct sl_worker *w = sl_worker_here();
+    int64_t now;
+    int rc;
 
-        sl_reap(w, w); /* the kernel may refuse because completions overflow */
-        if (sl_ring_has_room(&w->ring))
-            return 0;
+    sl_reap(w, w); /* the kernel may refuse because completions overflow */
+    if (!sl_ring_has_room(&w->ring))
         sl_submit(w);
-        if (sl_ring_has_room(&w->ring))
-            return 0;
-        now = sl_clock_ns();
-        if (now >= deadline)
-            return -ETIMEDOUT;
-        /* Nothing tells when it takes something again. */
-        rc = tries < REFUSED_YIELDS ? sley_yield() : sley_sleep_until(deadline < now + SLEY_MS ? deadline : now + SLEY_MS);
-        if (rc < 0)
-            return rc;
-    }
+    if (sl_ring_has_room(&w->ring))
+        return 0;
+    now = sl_clock_ns();
+    if (now >= deadline)
+        return -ETIMEDOUT;
+    /* Nothing tells when it takes something again. */
+    rc = tries < REFUSED_YIELDS ? sley_yield() : sley_sleep_until(deadline < now + SLEY_MS ? deadline : now + SLEY_MS);
+    return rc < 0 ? rc : 0;
 }
 
 /* ---- cancelling ---- */

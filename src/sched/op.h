@@ -44,9 +44,10 @@ int sl_op_park(struct sl_fiber *f, const struct sl_op *op);
 
 #define SL_OP_NO_ROOM INT_MIN
 
-/* After SL_OP_NO_ROOM: let others run until there is room in the ring of the worker that the fiber is on by then. 0; -ETIMEDOUT,
- * -ECANCELED. */
-int sl_op_wait_for_room(sley_time deadline);
+/* After SL_OP_NO_ROOM, `tries` times in a row before this one: let others run, at first for a turn, then for a while. There may be room in
+ * the ring of the worker that the fiber is on by then; the caller begins its wait anew, which also tells whether its descriptor is being
+ * closed. 0; -ETIMEDOUT, -ECANCELED. */
+int sl_op_wait_for_room(unsigned tries, sley_time deadline);
 
 /* On the stack of a call, from before its first zero-copy send until none is due (O4). */
 struct sl_notices {
