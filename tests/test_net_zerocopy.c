@@ -633,7 +633,7 @@ static void expect_result_of_race(struct reader *r, int sender, int rc, int why)
     EXPECT(sley_close(sender) == 0);
     end = actor_result(&r->actor);
     EXPECT(end == 0 || (end == -ECONNRESET && rc != 0));
-    EXPECT(rc != 0 || r->at == RACED_BYTES);
+    EXPECT(rc == 0 ? r->at == RACED_BYTES : end != 0 || r->at < RACED_BYTES);
     EXPECT(sley_close(r->fd) == 0);
 }
 
@@ -650,6 +650,34 @@ SCENARIO(a_deadline_that_races_with_the_peer_has_one_winner)
         rc = sley_send_all(sv[0], memory, RACED_BYTES, MSG_ZEROCOPY, sley_after(below(&random, 400 * SLEY_US)));
         memset(memory, 0xee, RACED_BYTES);
         expect_result_of_race(&r, sv[0], rc, -ETIMEDOUT);
+    }
+}
+
+static int send_whole_and_note(void *arg)
+{
+    struct io_call *c = arg;
+
+    return c->actor.result = call_send_whole(c);
+}
+
+/* The scope says that its deadline cut something only if the call says so. */
+SCENARIO(a_scopes_deadline_that_races_with_the_peer_cuts_what_says_so)
+{
+    if (scene.cast != FIBERS)
+        return;
+    for (uint64_t round = 0, random = 4; round < rounds(); round++) {
+        struct io_call c = { .buf = memory, .bytes = RACED_BYTES, .flags = MSG_ZEROCOPY, .deadline = SLEY_FOREVER };
+        struct reader r = { .at = 0 };
+        int sv[2], rc;
+
+        make_tcp_pair(sv);
+        r.fd = sv[1];
+        c.fd = sv[0];
+        fill_pattern(memory, RACED_BYTES, 0);
+        actor_start(&r.actor, read_to_end, &r);
+        rc = sley_scope_run(send_whole_and_note, &c, sley_after(below(&random, 400 * SLEY_US)));
+        EXPECT(rc == (c.actor.result == 0 ? 0 : -ETIMEDOUT));
+        expect_result_of_race(&r, sv[0], c.actor.result, -ECANCELED);
     }
 }
 
@@ -823,6 +851,7 @@ int main(void)
         PLAYED(a_message_that_is_cut_with_nothing_taken_breaks_nothing),
         PLAYED(a_send_in_a_cancelled_scope_sends_nothing),
         PLAYED(a_deadline_that_races_with_the_peer_has_one_winner),
+        PLAYED(a_scopes_deadline_that_races_with_the_peer_cuts_what_says_so),
         PLAYED(a_cancel_that_races_with_the_peer_has_one_winner),
         PLAYED(a_close_that_races_with_the_peer_has_one_winner),
         cmocka_unit_test(a_runtime_that_stops_ends_it),

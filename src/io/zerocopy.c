@@ -9,7 +9,7 @@
  *       for a quarter of an hour, or, as long as it only does not read, for ever. So a deadline, a cancel or a close that comes then
  *       breaks the connection (connect(2) to AF_UNSPEC): the queue is dropped, the peer gets a reset, the notice comes, and the call says
  *       -ETIMEDOUT, -ECANCELED or -EBADF. It does not say the count: what of it has arrived nobody knows, and on this connection
- *       nothing can be sent twice any more. If the notice was faster the call has its result, as ever.
+ *       nothing can be sent twice any more: so who is told why finds it broken. If the notice was faster the call has its result, as ever.
  *   Z4  A send that has taken nothing breaks nothing: its notice does not depend on the peer.
  *
  * What breaks the connection is the fiber itself, never who cuts it: the fiber is in the descriptor's list of calls, so the number is not
@@ -129,7 +129,6 @@ static int wait_for_all(struct zerocopy *z, sley_time deadline)
     case SL_ARM_CLOSE:
         return -EBADF;
     default:
-        sl_scope_note_cut(f);
         return -ECANCELED;
     }
 }
@@ -142,21 +141,26 @@ static int break_connection(int fd)
     return sl_sys_connect(fd, &nobody, sizeof(nobody));
 }
 
-/* Until all have come, which does not depend on the peer any more; nothing cuts this. */
-static void wait_for_end(struct zerocopy *z)
+/* Break the connection if something was lent, and wait until all have come, which does not depend on the peer any more; nothing cuts
+ * this. false: they have come before it could be broken. */
+static bool wait_for_end(struct zerocopy *z)
 {
     struct sl_fiber *f = z->call->fiber;
+    bool is_whole = z->lent > 0;
 
     sl_shield_begin(f);
-    while (!all_have_come(z)) {
-        bool again = z->lent > 0 && break_connection(z->fd) < 0;
-
-        if (sl_wait_begin(f, again ? sl_clock_ns() + BREAK_AGAIN_NS : SLEY_FOREVER, SL_WAIT_NOTICE, z) == 0)
+    for (;;) {
+        if (is_whole)
+            is_whole = break_connection(z->fd) < 0;
+        if (all_have_come(z))
+            break;
+        if (sl_wait_begin(f, is_whole ? sl_clock_ns() + BREAK_AGAIN_NS : SLEY_FOREVER, SL_WAIT_NOTICE, z) == 0)
             park(z);
         else
             sl_thread_yield(); /* no memory for the timer */
     }
     sl_shield_end(f);
+    return !is_whole;
 }
 
 /* The end of the call, whose result would be n. */
@@ -167,9 +171,10 @@ static int settle(struct zerocopy *z, int n, sley_time deadline)
     if (!all_have_come(z)) {
         if (z->lent > 0)
             rc = wait_for_all(z, deadline);
-        if (rc < 0 && all_have_come(z))
+        if (rc < 0 && rc != -ECANCELED && all_have_come(z))
+            rc = 0; /* a cancel stands: its scopes have been told that it cut the call */
+        else if ((rc < 0 || z->lent == 0) && !wait_for_end(z))
             rc = 0;
-        wait_for_end(z);
     }
     return n < 0 || rc == 0 ? n : rc;
 }
