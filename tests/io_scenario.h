@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -189,6 +190,50 @@ static inline void make_tcp_pair(int sv[2])
         abort();
     }
     close(listener);
+}
+
+/* --- listeners ------------------------------------------------------------------------------------------------------------------ */
+
+static inline struct sockaddr_in local_address(int fd)
+{
+    struct sockaddr_in a = { 0 };
+    socklen_t bytes = sizeof a;
+
+    EXPECT(getsockname(fd, (struct sockaddr *)&a, &bytes) == 0);
+    return a;
+}
+
+static inline int connect_to(int listener)
+{
+    struct sockaddr_in a = local_address(listener);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == 0);
+    return fd;
+}
+
+/* Of a listener, which is closed: a connection waits, and no descriptor is left for it until one is closed. */
+static inline void accepts_once_there_is_a_descriptor(int listener)
+{
+    struct rlimit before, tight;
+    int held = dup(listener), client, server;
+    struct io_call c = { .call = call_accept, .fd = listener };
+
+    client = connect_to(listener);
+    EXPECT(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    tight = before;
+    tight.rlim_cur = (rlim_t)client + 1;
+    for (int fd = 0; fd < client; fd++) /* no hole below the limit */
+        if (fcntl(fd, F_GETFD) < 0)
+            EXPECT(dup2(held, fd) == fd);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+    EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
+    EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
+    io_call_start(&c);
+    EXPECT(sley_close(held) == 0);
+    server = io_call_result(&c);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    EXPECT(server == held && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
 }
 
 /* From now on this end of a connection is as if unplugged. 0: not everybody may do that here. */

@@ -3,7 +3,6 @@
 
 #include "io/group.h"
 
-#include <sys/resource.h>
 
 static _Atomic(int) calloc_fails; /* this many from now */
 
@@ -39,29 +38,11 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
     return EAGAIN;
 }
 
-static struct sockaddr_in local_address(int fd)
-{
-    struct sockaddr_in a = { 0 };
-    socklen_t bytes = sizeof a;
-
-    EXPECT(getsockname(fd, (struct sockaddr *)&a, &bytes) == 0);
-    return a;
-}
-
 static int listen_in_group(void)
 {
     int fd = sley_net_listen("127.0.0.1:0", &(sley_listen_options){ .per_worker = 1 });
 
     EXPECT(fd >= 0);
-    return fd;
-}
-
-static int connect_to(int listener)
-{
-    struct sockaddr_in a = local_address(listener);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == 0);
     return fd;
 }
 
@@ -386,25 +367,7 @@ SCENARIO(a_listener_made_blocking_holds_no_worker)
 
 SCENARIO(out_of_descriptors_it_waits_for_one)
 {
-    struct rlimit before, tight;
-    int listener = listen_in_group(), held = dup(listener), client, server;
-    struct io_call c = { .call = call_accept, .fd = listener };
-
-    client = connect_to(listener);
-    EXPECT(getrlimit(RLIMIT_NOFILE, &before) == 0);
-    tight = before;
-    tight.rlim_cur = (rlim_t)client + 1;
-    for (int fd = 0; fd < client; fd++) /* no hole below the limit */
-        if (fcntl(fd, F_GETFD) < 0)
-            EXPECT(dup2(held, fd) == fd);
-    EXPECT(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-    EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
-    EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
-    io_call_start(&c);
-    EXPECT(sley_close(held) == 0);
-    server = io_call_result(&c);
-    EXPECT(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    EXPECT(server == held && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+    accepts_once_there_is_a_descriptor(listen_in_group());
 }
 
 SCENARIO(without_memory_to_watch_a_socket_it_looks_again)

@@ -4,17 +4,7 @@
 #include "io/address.h"
 
 #include <sys/ioctl.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
-
-static struct sockaddr_in local_address(int fd)
-{
-    struct sockaddr_in a = { 0 };
-    socklen_t bytes = sizeof a;
-
-    EXPECT(getsockname(fd, (struct sockaddr *)&a, &bytes) == 0);
-    return a;
-}
 
 static int is_nonblocking_and_cloexec(int fd) { return fcntl(fd, F_GETFL) & O_NONBLOCK && fcntl(fd, F_GETFD) & FD_CLOEXEC; }
 
@@ -103,15 +93,6 @@ SCENARIO(a_unix_socket_whose_owner_is_gone_is_replaced)
 
 /* --- accept and connect ---------------------------------------------------------------------------------------------------------- */
 
-static int connect_to(int listener)
-{
-    struct sockaddr_in a = local_address(listener);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    EXPECT(sley_connect(fd, (struct sockaddr *)&a, sizeof a, SLEY_FOREVER) == 0);
-    return fd;
-}
-
 static void accepts(int listener)
 {
     struct io_call c = { .call = call_accept, .fd = listener };
@@ -180,25 +161,7 @@ SCENARIO(accept_gives_each_connection_once)
 
 SCENARIO(accept_without_descriptors_waits_for_one)
 {
-    struct rlimit before, tight;
-    int listener = sley_net_listen("127.0.0.1:0", NULL), held = dup(listener), client, server;
-    struct io_call c = { .call = call_accept, .fd = listener };
-
-    client = connect_to(listener);
-    EXPECT(getrlimit(RLIMIT_NOFILE, &before) == 0);
-    tight = before;
-    tight.rlim_cur = (rlim_t)client + 1;
-    for (int fd = 0; fd < client; fd++) /* no hole below the limit */
-        if (fcntl(fd, F_GETFD) < 0)
-            EXPECT(dup2(held, fd) == fd);
-    EXPECT(setrlimit(RLIMIT_NOFILE, &tight) == 0);
-    EXPECT(sley_accept(listener, NULL, NULL, SLEY_NOW) == -ETIMEDOUT);
-    EXPECT(sley_accept(listener, NULL, NULL, sley_after(SLEY_MS)) == -ETIMEDOUT);
-    io_call_start(&c);
-    EXPECT(sley_close(held) == 0);
-    server = io_call_result(&c);
-    EXPECT(setrlimit(RLIMIT_NOFILE, &before) == 0);
-    EXPECT(server == held && sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0);
+    accepts_once_there_is_a_descriptor(sley_net_listen("127.0.0.1:0", NULL));
 }
 
 SCENARIO(close_reaches_an_accept_that_waits_for_a_descriptor)
