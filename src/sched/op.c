@@ -171,8 +171,9 @@ static int cancel_errand(void *arg)
 {
     uint64_t target = (uint64_t)(uintptr_t)arg;
 
-    while (!queue_cancel(sl_worker_here(), target, (target & 0xff) == SL_KIND_OP ? SL_KIND_CANCEL : SL_KIND_CANCEL_QUIET))
-        sley_yield();
+    for (unsigned tries = 0;
+         !queue_cancel(sl_worker_here(), target, (target & 0xff) == SL_KIND_OP ? SL_KIND_CANCEL : SL_KIND_CANCEL_QUIET); tries++)
+        (void)sl_op_wait_for_room(tries, SLEY_FOREVER);
     return 0;
 }
 
