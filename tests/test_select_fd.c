@@ -386,20 +386,21 @@ SCENARIO(a_number_that_was_given_away_is_not_looked_at)
     }
 }
 
-/* Somebody has closed a descriptor behind the library's back, and the library was given its number. */
+/* Somebody has closed a descriptor behind the library's back, and the library was given its number: for a connection without anything to
+ * read, for a thread that waits may only now be about to ask poll(2) for that number. */
 SCENARIO(a_number_that_comes_back_cuts_off_who_waited_on_the_old_one)
 {
     struct select_call c = { .n = 0 };
-    int sv[2], listener;
+    int sv[2], listener = sley_net_listen("127.0.0.1:0", NULL), client = connect_to(listener), server;
 
     make_pair(sv, SOCK_STREAM);
     add(&c, sley_case_fd(sv[0], POLLIN));
     waiting(&c);
     EXPECT(close(sv[0]) == 0);
-    listener = sley_net_listen("127.0.0.1:0", NULL);
-    EXPECT(listener == sv[0]);
+    server = sley_accept(listener, NULL, NULL, SLEY_FOREVER);
+    EXPECT(server == sv[0]);
     EXPECT(result(&c) == 0 && c.cases[0].result == -EBADF);
-    EXPECT(sley_close(listener) == 0 && sley_close(sv[1]) == 0);
+    EXPECT(sley_close(server) == 0 && sley_close(client) == 0 && sley_close(listener) == 0 && sley_close(sv[1]) == 0);
 }
 
 SCENARIO(descriptors_are_all_given_back)
