@@ -10,7 +10,7 @@
 struct sl_group_socket {
     int               fd;
     uint32_t          generation; /* of its record */
-    _Atomic(bool)     quiet;      /* nothing was there; a poll, or who arms one, is on its way to say when there is. Under the lock */
+    _Atomic(bool)     quiet;      /* written under the lock: nothing was there; a poll, or who arms one, is to say when there is */
     _Atomic(uint64_t) accepted;   /* counter */
 };
 
